@@ -1,0 +1,69 @@
+# Every target works on a fresh machine that has git, make and Python 3.11 or 3.12.
+SHELL := bash
+.DEFAULT_GOAL := help
+UV_VERSION := 0.13.8
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+MANIFESTS := pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml) deploy/allinone/pyproject.toml
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] <= (3,12))' 2>/dev/null && echo $$p && break; done)
+UV := $(BIN)/uv
+WORKSPACE := -e 'shared[runtime]' -e services/realtime -e services/router -e services/worker -e services/billing -e services/audit -e deploy/allinone
+export UV_PROJECT_ENVIRONMENT := $(VENV)
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help install demo up test test-long check format bench lock models clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/bin/uv:
+	@test -n "$(PYTHON)" || { echo "Penstock needs Python 3.11 or 3.12 as python3.11, python3.12 or python3: install one, or run 'make PYTHON=/path/to/python …'."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian: apt install python3-venv)."; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(STAMP): $(MANIFESTS) constraints.txt | $(VENV)/bin/uv
+	@echo "Installing the locked workspace into $(VENV) …"
+	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet -c constraints.txt $(WORKSPACE) --group dev
+	@touch $@
+
+install: $(STAMP) ## Install everything into .venv from the lock
+
+demo: $(STAMP) ## Start everything, answer twelve messages, show usage and the audit proof, stop
+	@$(BIN)/python -m penstock demo
+
+up: $(STAMP) ## Start everything and stay up
+	@$(BIN)/penstock up $(ARGS)
+
+test: $(STAMP) ## Every test, in its seeded short form
+	$(PYTEST) -n 2 -m "not long" $(ARGS)
+
+test-long: $(STAMP) ## The full counts, and what needs strace
+	$(PYTEST) -n 2 $(ARGS)
+
+check: $(STAMP) ## Lint, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## Let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## Every benchmark; each prints a table and one line of JSON
+	$(BIN)/python -m benchmarks $(ARGS)
+
+models: ## Train the reference models again from nothing (90 minutes on two cores)
+	@test -d .venv-models || $(PYTHON) -m venv .venv-models
+	@.venv-models/bin/pip install --quiet torch==2.13.0 -r models/requirements.txt -e models
+	.venv-models/bin/python -m penstock_models.train --out models
+
+lock: | $(VENV)/bin/uv ## Resolve again and write constraints.txt: hashes, no addresses
+	@$(UV) lock --quiet --upgrade
+	@$(UV) export --quiet --frozen --no-emit-workspace --all-packages --all-extras --all-groups --no-header --no-annotate -o constraints.txt
+	@if grep -nE '(https?|file)://' constraints.txt; then echo "An address got into the lock."; exit 1; fi
+
+clean: ## Remove what was installed and built
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

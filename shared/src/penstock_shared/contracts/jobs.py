@@ -1,0 +1,58 @@
+"""A job: derived from `routed` alone, so that a redelivered submission publishes the same."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from penstock_shared.contracts.ids import DataSubject, KeyId, ModelName, RequestId, TenantId
+from penstock_shared.contracts.requests import RequestRouted, Sampling
+from penstock_shared.contracts.subjects import Lane
+from penstock_shared.contracts.usage import Price
+
+
+class Job(BaseModel):
+    """One attempt of one request, for one model's lane."""
+
+    model_config = ConfigDict(frozen=True)
+
+    request_id: RequestId
+    tenant: TenantId
+    key_id: KeyId
+    data_subject: DataSubject
+    model: ModelName
+    lane: Lane
+    attempt: int
+    expected_seq: int
+    """The last sequence of the request's subject that the terminal fact must expect."""
+    price: Price
+    sampling: Sampling
+    content: str
+    routed_at: datetime
+    deadline: datetime
+
+    @classmethod
+    def from_routed(cls, routed: RequestRouted, sequence: int) -> Self:
+        """The job that `routed`, stored at `sequence`, calls for."""
+        return cls(
+            request_id=routed.request_id,
+            tenant=routed.tenant,
+            key_id=routed.key_id,
+            data_subject=routed.data_subject,
+            model=routed.decision.model,
+            lane=routed.lane,
+            attempt=routed.attempt,
+            expected_seq=sequence,
+            price=routed.price,
+            sampling=routed.sampling,
+            content=routed.content,
+            routed_at=routed.accepted_at,
+            deadline=routed.deadline,
+        )
+
+    @property
+    def id(self) -> str:
+        """Deterministic: the broker's dedup may swallow a repetition (a convenience)."""
+        return f"{self.request_id}/{self.attempt}/job"

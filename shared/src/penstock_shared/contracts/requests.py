@@ -1,0 +1,241 @@
+"""A request from admission to its terminal fact."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, ClassVar, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from penstock_shared.contracts.errors import ErrorBody
+from penstock_shared.contracts.ids import DataSubject, KeyId, ModelName, RequestId, RunId, TenantId
+from penstock_shared.contracts.subjects import Lane
+from penstock_shared.contracts.usage import Price, Usage
+
+AUTO_MODEL: Final = "auto"
+"""The model name by which a client leaves the choice to the router."""
+
+MAX_OUTPUT_TOKENS: Final = 32_768
+MAX_INPUT_BYTES: Final = 256 * 1024
+MAX_DEADLINE_S: Final = 3600.0
+
+
+class Sampling(BaseModel):
+    """How to generate."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_output_tokens: Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class ChatMessage(BaseModel):
+    """One turn of a conversation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str
+
+
+class Content(BaseModel):
+    """What is sealed before anything is logged (I10): the conversation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    messages: Annotated[tuple[ChatMessage, ...], Field(min_length=1)]
+
+
+class Admission(BaseModel):
+    """realtime → router on `requests.admitted`: limited, authenticated, sealed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    request_id: RequestId
+    key_id: KeyId
+    data_subject: DataSubject
+    model: ModelName = AUTO_MODEL
+    lane: Lane = Lane.STANDARD
+    sampling: Sampling = Sampling()
+    content: str
+    """Sealed `Content`, bound to tenant, request id and the field name "content"."""
+    deadline_s: Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | None = None
+
+
+class Decision(BaseModel):
+    """Why this model. `probability` is that of the choice under the policy that made it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    policy: str
+    model: ModelName
+    probability: float
+    reason: str
+    features: dict[str, float]
+
+
+class RequestRouted(BaseModel):
+    """The first fact of a request, written with expected-last-sequence 0 (I1)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    TYPE: ClassVar[str] = "penstock.request.routed.v1"
+
+    request_id: RequestId
+    tenant: TenantId
+    key_id: KeyId
+    data_subject: DataSubject
+    lane: Lane
+    attempt: int
+    decision: Decision
+    price: Price
+    sampling: Sampling
+    content: str
+    accepted_at: datetime
+    deadline: datetime
+
+
+class Status(StrEnum):
+    """How a request ended."""
+
+    COMPLETED = "completed"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Timings(BaseModel):
+    """Where the time went, in milliseconds since `routed`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    queued_ms: float
+    first_token_ms: float | None
+    total_ms: float
+
+
+class RequestEnded(BaseModel):
+    """The terminal fact: exactly one takes effect per request (I2)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    request_id: RequestId
+    tenant: TenantId
+    key_id: KeyId
+    data_subject: DataSubject
+    model: ModelName
+    attempt: int
+    run: RunId | None
+    """The winning run; None when nobody ran it (expired, cancelled while queued)."""
+    status: Status
+    reason: Literal["stop", "max_output_tokens", "cancelled", "expired", "error"]
+    usage: Usage
+    price: Price
+    output: str | None
+    """Sealed text, bound to the field name "output"; None when there is none."""
+    delta_ends: tuple[int, ...] = ()
+    """End offset, in code points of the text, of every delta: a late client can resume."""
+    timings: Timings | None = None
+    error: ErrorBody | None = None
+    routed_at: datetime
+    ended_at: datetime
+
+
+def terminal_type(status: Status) -> str:
+    """The CloudEvents type of a terminal fact."""
+    return f"penstock.request.{status.value}.v1"
+
+
+TERMINAL_TYPES: Final = frozenset(terminal_type(status) for status in Status)
+
+
+def routed_id(request_id: str) -> str:
+    """The deterministic event id of `routed`."""
+    return f"{request_id}/routed"
+
+
+def terminal_id(request_id: str, attempt: int, run: str | None) -> str:
+    """The deterministic event id of a terminal; `run` None is the sweeper's or a refusal."""
+    return f"{request_id}/{attempt}/{run or 'none'}/ended"
+
+
+class Accepted(BaseModel):
+    """The router's reply once the decision is durable and the job is published."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: Literal["accepted"] = "accepted"
+    request_id: RequestId
+    model: ModelName
+    accepted_at: datetime
+    ended: bool = False
+    """The request already has its terminal: read it from EVENTS instead of waiting."""
+
+
+class Rejected(BaseModel):
+    """The router's refusal. It is no terminal and binds no id."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: Literal["rejected"] = "rejected"
+    http_status: int
+    error: ErrorBody
+    retry_after_s: float | None = None
+
+
+class AdmissionReply(BaseModel):
+    """Either of the two, told apart by `status`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reply: Annotated[Accepted | Rejected, Field(discriminator="status")]
+
+
+class Submission(BaseModel):
+    """What a tenant publishes on `requests.submit` or `requests.queue`: plain JSON.
+
+    The same names as in the OpenAI API's Responses; `ce-id` is the request id, or any other
+    text as an idempotency key.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: ModelName = AUTO_MODEL
+    input: str | tuple[ChatMessage, ...]
+    instructions: str | None = None
+    max_output_tokens: Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    safety_identifier: DataSubject | None = None
+
+    def content(self) -> Content:
+        """The conversation that is sealed.
+
+        Raises:
+            ValueError: the input is empty.
+        """
+        return conversation(self.input, self.instructions)
+
+    def sampling(self) -> Sampling:
+        """How to generate."""
+        return Sampling(
+            max_output_tokens=self.max_output_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+        )
+
+
+def conversation(given: str | tuple[ChatMessage, ...], instructions: str | None = None) -> Content:
+    """Build the conversation from the API's `input` and `instructions`.
+
+    Raises:
+        ValueError: there is nothing to answer.
+    """
+    turns = (ChatMessage(role="user", content=given),) if isinstance(given, str) else given
+    if not any(turn.content.strip() for turn in turns):
+        msg = "'input' is empty: send at least one message with text."
+        raise ValueError(msg)
+    head = (ChatMessage(role="system", content=instructions),) if instructions else ()
+    return Content(messages=head + turns)

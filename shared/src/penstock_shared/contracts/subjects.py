@@ -1,0 +1,149 @@
+"""The only place that builds or parses a subject: `v1.<tenant>.<topic>…`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from penstock_shared.contracts.ids import PLATFORM, parse_request_id, subject_token
+
+VERSION: Final = "v1"
+
+
+class Lane(StrEnum):
+    """How urgent a job is; each lane of each model is its own consumer."""
+
+    INTERACTIVE = "interactive"
+    STANDARD = "standard"
+    BATCH = "batch"
+
+
+def _subject(tenant: str, *tokens: str) -> str:
+    return ".".join((VERSION, subject_token(tenant), *tokens))
+
+
+def submit(tenant: str) -> str:
+    """Request/reply to the routers, for tenants."""
+    return _subject(tenant, "requests", "submit")
+
+
+def admitted(tenant: str) -> str:
+    """Request/reply to the routers, for realtime, which has limited and encrypted already."""
+    return _subject(tenant, "requests", "admitted")
+
+
+def request_get(tenant: str) -> str:
+    """Request/reply to realtime: state and answer of a request by id."""
+    return _subject(tenant, "requests", "get")
+
+
+def queue(tenant: str) -> str:
+    """The durable front door for tenants that fire and forget."""
+    return _subject(tenant, "requests", "queue")
+
+
+def request_event(tenant: str, request_id: str) -> str:
+    """Every fact of one request: the subject that expected-last-sequence guards."""
+    return _subject(tenant, "events", "request", parse_request_id(request_id))
+
+
+def topic_event(tenant: str, topic: str, fact: str) -> str:
+    """A fact that belongs to no request, such as `account.key-created`."""
+    return _subject(tenant, "events", subject_token(topic), subject_token(fact))
+
+
+def job(tenant: str, model: str, lane: Lane) -> str:
+    """One job for one model's lane."""
+    return _subject(tenant, "jobs", subject_token(model), lane.value)
+
+
+def jobs_of(model: str, lane: Lane) -> str:
+    """The filter of the consumer that one model's lane has."""
+    return f"{VERSION}.*.jobs.{subject_token(model)}.{lane.value}"
+
+
+def responses(tenant: str, request_id: str) -> str:
+    """Deltas and the final frame of one request."""
+    return _subject(tenant, "responses", parse_request_id(request_id))
+
+
+def control(tenant: str, request_id: str) -> str:
+    """Commands about one request: cancellation."""
+    return _subject(tenant, "control", parse_request_id(request_id))
+
+
+def dead(tenant: str, stream: str) -> str:
+    """Where poison from `stream` (lower case) lies."""
+    return _subject(tenant, "dead", subject_token(stream))
+
+
+def accounts(verb: str) -> str:
+    """Operator commands to billing: `create-tenant`, `create-key`, …."""
+    return _subject(PLATFORM, "accounts", subject_token(verb))
+
+
+def usage_query() -> str:
+    """Operator's usage query to billing."""
+    return _subject(PLATFORM, "usage", "query")
+
+
+EVERY_SUBMIT: Final = f"{VERSION}.*.requests.submit"
+EVERY_ADMITTED: Final = f"{VERSION}.*.requests.admitted"
+EVERY_REQUEST_GET: Final = f"{VERSION}.*.requests.get"
+EVERY_QUEUE: Final = f"{VERSION}.*.requests.queue"
+EVERY_EVENT: Final = f"{VERSION}.*.events.>"
+EVERY_REQUEST_EVENT: Final = f"{VERSION}.*.events.request.*"
+EVERY_JOB: Final = f"{VERSION}.*.jobs.>"
+EVERY_RESPONSE: Final = f"{VERSION}.*.responses.*"
+EVERY_CONTROL: Final = f"{VERSION}.*.control.*"
+EVERY_DEAD: Final = f"{VERSION}.*.dead.*"
+EVERY_ACCOUNTS: Final = f"{VERSION}.{PLATFORM}.accounts.*"
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedSubject:
+    """A subject taken apart: `v1.<tenant>.<topic>.<rest…>`."""
+
+    tenant: str
+    topic: str
+    rest: tuple[str, ...]
+
+
+def parse(subject: str) -> ParsedSubject:
+    """Take one of our subjects apart.
+
+    Raises:
+        PermanentError: it is none of ours, or its tenant is no valid name.
+    """
+    version, _, rest = subject.partition(".")
+    tokens = rest.split(".")
+    if version != VERSION or len(tokens) < 2:  # noqa: PLR2004  tenant and topic
+        subject_token(subject)
+    return ParsedSubject(tenant=subject_token(tokens[0]), topic=tokens[1], rest=tuple(tokens[2:]))
+
+
+@dataclass(frozen=True, slots=True)
+class TenantPermissions:
+    """What a tenant's own NATS credentials cover, and nothing else (I8)."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+def inbox_prefix(tenant: str, key_id: str) -> str:
+    """The reply inbox that one key of a tenant has for itself (one token, no wildcards)."""
+    return f"_INBOX_{subject_token(tenant)}_{subject_token(key_id)}"
+
+
+def tenant_permissions(tenant: str, key_id: str) -> TenantPermissions:
+    """Subjects that a tenant's key may publish and subscribe over NATS."""
+    return TenantPermissions(
+        publish=(
+            submit(tenant),
+            queue(tenant),
+            request_get(tenant),
+            _subject(tenant, "control", "*"),
+        ),
+        subscribe=(_subject(tenant, "responses", "*"), f"{inbox_prefix(tenant, key_id)}.>"),
+    )

@@ -1,0 +1,1 @@
+"""Runtime: what every service runs on. Broker, consumers, keys, telemetry, lifecycle."""

@@ -1,0 +1,73 @@
+"""uvicorn inside a service: the service owns the signals and the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from penstock_shared.contracts.errors import UnavailableError
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The lifecycle handles signals: a drain comes before any socket is closed."""
+        yield
+
+
+class HttpServer:
+    """One listening address. `port` 0 takes a free one."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int, **options: Any) -> None:
+        self._host, self._wanted_port = host, port
+        self._config = uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="off", server_header=False, **options
+        )
+        self._server = _Server(self._config)
+        self._socket: socket.socket | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        if self._socket is None:
+            return self._wanted_port
+        return int(self._socket.getsockname()[1])
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            UnavailableError: the port is taken.
+        """
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((self._host, self._wanted_port))
+        except OSError as error:
+            listener.close()
+            msg = f"Port {self._wanted_port} is in use: choose another, or 0 for any free one."
+            raise UnavailableError(msg, code="port_in_use") from error
+        self._socket = listener
+        self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name="http")
+        while not self._server.started and not self._task.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)  # uvicorn tells by an attribute, not by an event
+
+    async def stop(self, grace_s: float = 1.0) -> None:
+        """Stop listening; open connections get `grace_s` to finish."""
+        if self._task is None:
+            return
+        self._server.should_exit = True
+        try:
+            await asyncio.wait_for(asyncio.shield(self._task), grace_s)
+        except TimeoutError:
+            self._server.force_exit = True
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._task, 1.0)
