@@ -1,0 +1,56 @@
+"""The `penstock` command: registers the subcommands, and turns errors into sentences."""
+
+import sys
+
+import typer
+
+from penstock import __version__
+from penstock.commands import ps, up
+from penstock.data_dir import resolve_data_dir
+from penstock.errors import OperatorError, explain_os_error
+
+COMMANDS = (up, ps)
+
+
+def build_app() -> typer.Typer:
+    """Assemble the application; each module in `COMMANDS` adds its own commands."""
+    app = typer.Typer(
+        name="penstock",
+        help="Penstock: metered, audited, multi-tenant inference on your own machines.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    for command in COMMANDS:
+        command.register(app)
+    return app
+
+
+def main() -> None:
+    """Run the command line; a mistake the operator can put right ends with status 1."""
+    try:
+        build_app()()
+    except OperatorError as error:
+        _fail(error)
+    except OSError as error:
+        explained = explain_os_error(error, resolve_data_dir(None, {}))
+        if explained is None:
+            raise
+        _fail(explained)
+
+
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version."),
+) -> None:
+    """Penstock: metered, audited, multi-tenant inference on your own machines."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _fail(error: OperatorError) -> None:
+    from penstock.presentation import show_error  # noqa: PLC0415 - loads rich
+
+    show_error(error)
+    sys.exit(1)

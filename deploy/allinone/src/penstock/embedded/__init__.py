@@ -1,0 +1,1 @@
+"""The three servers that Penstock brings along: nats-server, PostgreSQL and Redis."""

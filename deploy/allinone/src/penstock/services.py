@@ -1,0 +1,132 @@
+"""The five services as processes: their environment, order and readiness."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from penstock.data_dir import DataDir
+from penstock.embedded.probes import http_ok
+from penstock.endpoints import Endpoints
+from penstock.ports import LOOPBACK
+from penstock.private_file import make_private_directory
+from penstock.settings import UpSettings
+from penstock.supervision.spec import ProcessSpec
+
+# Billing owns the accounts, and with them the schema and the streams that the others expect.
+_FIRST = "billing"
+# The front stops first, so that nothing new comes in; then whoever would hand work on.
+_DRAIN_RANKS = {"realtime": 50, "router": 40, "worker": 30, "audit": 20, "billing": 10}
+# Workers finish their generation or hand the job back.
+_GRACE_S = {"worker": 20.0}
+_DEFAULT_GRACE_S = 10.0
+HTTP_PORT_NAME = "http"
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePlan:
+    """Everything that the services' environments are made of."""
+
+    settings: UpSettings
+    data_dir: DataDir
+    endpoints: Endpoints
+    ports: Mapping[str, int]
+    admin_key: str = field(repr=False)
+    models_dir: Path | None
+    environ: Mapping[str, str] = field(repr=False)
+
+
+def instances(settings: UpSettings) -> list[str]:
+    """Name the service processes in start order; workers are numbered from 1."""
+    return [
+        instance
+        for service in settings.services
+        for instance in (
+            [f"worker-{number}" for number in range(1, settings.workers + 1)]
+            if service == "worker"
+            else [service]
+        )
+    ]
+
+
+def ops_port_name(instance: str) -> str:
+    """Name the port on which a process serves /metrics, /livez, /readyz and /startupz."""
+    return f"ops.{instance}"
+
+
+def metrics_urls(plan: ServicePlan) -> dict[str, str]:
+    """Map each service process to the address of its metrics."""
+    return {
+        instance: f"http://{LOOPBACK}:{plan.ports[ops_port_name(instance)]}/metrics"
+        for instance in instances(plan.settings)
+    }
+
+
+def service_specs(plan: ServicePlan) -> list[ProcessSpec]:
+    """Describe every service process of the plan."""
+    return [service_spec(plan, instance) for instance in instances(plan.settings)]
+
+
+def service_spec(plan: ServicePlan, instance: str) -> ProcessSpec:
+    """Describe one service process (`worker-2`), the same entry point as in production."""
+    service = instance.partition("-")[0]
+    ops_port = plan.ports[ops_port_name(instance)]
+    ports = {"ops": ops_port}
+    if service == "realtime":
+        ports[HTTP_PORT_NAME] = plan.ports[HTTP_PORT_NAME]
+    return ProcessSpec(
+        name=instance,
+        argv=(sys.executable, "-m", f"penstock_{service}"),
+        env=_environment(plan, service, instance),
+        cwd=plan.data_dir.root,
+        ready=http_ok(f"http://{LOOPBACK}:{ops_port}/readyz"),
+        log_path=plan.data_dir.log(instance),
+        depends_on=_needs(plan, service),
+        drain_rank=_DRAIN_RANKS[service],
+        grace_s=_GRACE_S.get(service, _DEFAULT_GRACE_S),
+        ports=ports,
+    )
+
+
+def _needs(plan: ServicePlan, service: str) -> tuple[str, ...]:
+    if service != _FIRST and _FIRST in plan.settings.services:
+        return (_FIRST,)
+    return tuple(spec.name for spec in plan.endpoints.specs)
+
+
+def _environment(plan: ServicePlan, service: str, instance: str) -> dict[str, str]:
+    state_dir = make_private_directory(plan.data_dir.service(instance))
+    endpoints = plan.endpoints
+    return {
+        **_without_penstock_secrets(plan.environ),
+        "PENSTOCK_NATS_URL": endpoints.nats_url,
+        "PENSTOCK_POSTGRES_DSN": endpoints.postgres_dsn,
+        "PENSTOCK_REDIS_URL": endpoints.redis_url,
+        "PENSTOCK_STREAM_REPLICAS": str(endpoints.stream_replicas),
+        "PENSTOCK_OPS_PORT": str(plan.ports[ops_port_name(instance)]),
+        "PENSTOCK_ROOT_KEY_FILE": str(plan.data_dir.root_key_file),
+        "PENSTOCK_STATE_DIR": str(state_dir),
+        "PENSTOCK_INSTANCE": instance,
+        "PENSTOCK_LOG_LEVEL": plan.settings.log_level,
+        "PYTHONUNBUFFERED": "1",
+        **({"PENSTOCK_MODELS_DIR": str(plan.models_dir)} if plan.models_dir else {}),
+        **_own_environment(plan, service),
+    }
+
+
+def _own_environment(plan: ServicePlan, service: str) -> dict[str, str]:
+    """What only some services may know."""
+    own: dict[str, str] = {}
+    if service in {"realtime", "billing"}:
+        own["PENSTOCK_ADMIN_KEY"] = plan.admin_key
+    if service == "realtime":
+        own["PENSTOCK_HTTP_HOST"] = plan.settings.http_host
+        own["PENSTOCK_HTTP_PORT"] = str(plan.ports[HTTP_PORT_NAME])
+        if plan.endpoints.auth_callout_seed is not None:
+            own["PENSTOCK_AUTH_CALLOUT_SEED"] = plan.endpoints.auth_callout_seed
+    return own
+
+
+def _without_penstock_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    restricted = {"PENSTOCK_ADMIN_KEY", "PENSTOCK_AUTH_CALLOUT_SEED", "PENSTOCK_API_KEY"}
+    return {name: value for name, value in environ.items() if name not in restricted}

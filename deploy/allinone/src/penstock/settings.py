@@ -1,0 +1,105 @@
+"""What the operator decides: options of `penstock up` and `PENSTOCK_*` variables, read once."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from penstock.data_dir import resolve_data_dir
+from penstock.errors import OperatorError
+from penstock.remembered import Topology
+
+SERVICES = ("billing", "audit", "router", "worker", "realtime")
+DEFAULT_HTTP_PORT = 8080
+_MOST_WORKERS = 64
+
+
+class UpSettings(BaseModel):
+    """The settings of one stack."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_dir: Path
+    http_host: str
+    # 0 lets the system choose; the choice is kept for the next start.
+    http_port: int = Field(ge=0, le=65535)
+    workers: int = Field(ge=1, le=_MOST_WORKERS)
+    services: tuple[str, ...]
+    topology: Topology
+    log_level: str
+    models_dir: Path | None
+    # Servers of the operator's own; None means the embedded one.
+    nats_url: SecretStr | None
+    postgres_dsn: SecretStr | None
+    redis_url: SecretStr | None
+    # With an own NATS: the seed of the account key that its configuration names as the issuer.
+    auth_callout_seed: SecretStr | None
+    stream_replicas: int | None = Field(ge=1, le=5)
+    admin_key: SecretStr | None
+
+
+def read_settings(
+    environ: Mapping[str, str], *, data_dir: Path | None, port: int, workers: int
+) -> UpSettings:
+    """Combine options and environment.
+
+    Raises:
+        OperatorError: A variable has a value that makes no sense.
+    """
+    return UpSettings(
+        data_dir=resolve_data_dir(data_dir, environ),
+        http_host=environ.get("PENSTOCK_HTTP_HOST", "127.0.0.1"),
+        http_port=port,
+        workers=workers,
+        services=_services(environ.get("PENSTOCK_SERVICES")),
+        topology=_topology(environ.get("PENSTOCK_NATS_TOPOLOGY", Topology.SINGLE.value)),
+        log_level=environ.get("PENSTOCK_LOG_LEVEL", "INFO"),
+        models_dir=_path(environ.get("PENSTOCK_MODELS_DIR")),
+        nats_url=_secret(environ.get("PENSTOCK_NATS_URL")),
+        postgres_dsn=_secret(environ.get("PENSTOCK_POSTGRES_DSN")),
+        redis_url=_secret(environ.get("PENSTOCK_REDIS_URL")),
+        auth_callout_seed=_secret(environ.get("PENSTOCK_AUTH_CALLOUT_SEED")),
+        stream_replicas=_replicas(environ.get("PENSTOCK_STREAM_REPLICAS")),
+        admin_key=_secret(environ.get("PENSTOCK_ADMIN_KEY")),
+    )
+
+
+def _services(text: str | None) -> tuple[str, ...]:
+    """All services, or those listed with commas; an empty list starts the servers alone."""
+    if text is None:
+        return SERVICES
+    wanted = {name.strip() for name in text.split(",") if name.strip()}
+    if unknown := wanted - set(SERVICES):
+        raise OperatorError(
+            f"PENSTOCK_SERVICES names {', '.join(sorted(unknown))}, which Penstock does not have.",
+            f"List some of: {', '.join(SERVICES)}.",
+        )
+    return tuple(name for name in SERVICES if name in wanted)
+
+
+def _topology(text: str) -> Topology:
+    try:
+        return Topology(text)
+    except ValueError as error:
+        raise OperatorError(
+            f"PENSTOCK_NATS_TOPOLOGY is {text!r}.",
+            f"Set it to one of: {', '.join(known.value for known in Topology)}.",
+        ) from error
+
+
+def _replicas(text: str | None) -> int | None:
+    if not text:
+        return None
+    if text not in {"1", "3", "5"}:
+        raise OperatorError(
+            f"PENSTOCK_STREAM_REPLICAS is {text!r}.", "Set it to 1, 3 or 5, or leave it unset."
+        )
+    return int(text)
+
+
+def _secret(text: str | None) -> SecretStr | None:
+    return SecretStr(text) if text else None
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text).expanduser().absolute() if text else None
