@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from penstock.run_file import is_alive, read_run_file
+from penstock.run_file import ProcessRecord, is_alive, read_run_file
 
 DEADLINE_S = 40.0
 
@@ -57,20 +57,21 @@ class RunningStack:
                 self.process.kill()
                 self.process.wait()
         for record in self.records():
-            if is_alive(record):
+            if record.pid is not None and is_alive(record):
                 os.kill(record.pid, signal.SIGKILL)
 
     def ready(self) -> dict[str, Any]:
         """Wait for the ready file and return its contents."""
         wait_until(self._ready_or_ended, "the ready file")
         assert self.ready_file.exists(), f"ended early:\n{self.errors()}"
-        return json.loads(self.ready_file.read_text())
+        contents: dict[str, Any] = json.loads(self.ready_file.read_text())
+        return contents
 
     def errors(self) -> str:
         """Return what the command wrote on standard error."""
         return self.error_file.read_text()
 
-    def records(self):
+    def records(self) -> tuple[ProcessRecord, ...]:
         """Return the processes in the run file."""
         run = read_run_file(self.data_dir / "run.json")
         return run.processes if run else ()
@@ -78,13 +79,14 @@ class RunningStack:
     def restarted(self, name: str, old_pid: int) -> int:
         """Wait until a process is ready again under another pid, and return that."""
 
-        def look():
+        def look() -> int | None:
             for record in self.records():
                 if record.name == name and record.state == "ready" and record.pid != old_pid:
                     return record.pid
             return None
 
-        return wait_until(look, f"{name} to come back")
+        pid: int = wait_until(look, f"{name} to come back")
+        return pid
 
     def terminate(self) -> int:
         """Send SIGTERM and return the exit status."""
@@ -101,6 +103,12 @@ class RunningStack:
             except ProcessLookupError:
                 continue
         self.process.wait()
+
+    def services_bus(self) -> str:
+        """Return the bus's addresses with the services' credentials."""
+        run = read_run_file(self.data_dir / "run.json")
+        assert run is not None
+        return run.addresses.nats_url
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run another `penstock` command against this stack's directory."""

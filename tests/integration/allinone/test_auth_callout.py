@@ -5,12 +5,11 @@ import base64
 import hashlib
 import json
 import time
+from typing import Any
 
 import nats
 import nkeys
 import pytest
-
-from penstock.run_file import read_run_file
 
 CALLOUT = "$SYS.REQ.USER.AUTH"
 
@@ -19,27 +18,27 @@ CALLOUT = "$SYS.REQ.USER.AUTH"
 async def guarded_bus(start_stack):
     """A bus whose responder admits the token `psk_good` to the subjects of tenant acme."""
     stack = start_stack()
-    stack.ready()
+    ready = stack.ready()
     secrets = json.loads((stack.data_dir / "secrets.json").read_text())
     signer = nkeys.from_seed(bytearray(secrets["auth_callout_seed"], "ascii"))
-    addresses = read_run_file(stack.data_dir / "run.json").addresses
-    responder = await nats.connect(addresses.nats_url)
+    responder = await nats.connect(stack.services_bus())
 
     async def decide(message):
         await message.respond(answer(decode(message.data), signer))
 
     await responder.subscribe(CALLOUT, queue="callout", cb=decide)
     await responder.flush()
-    yield addresses.nats
+    yield ready["nats"]
     await responder.close()
 
 
-def decode(token: bytes) -> dict:
+def decode(token: bytes) -> dict[str, Any]:
     body = token.split(b".")[1]
-    return json.loads(base64.urlsafe_b64decode(body + b"=" * (-len(body) % 4)))
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(body + b"=" * (-len(body) % 4)))
+    return claims
 
 
-def answer(request: dict, signer) -> bytes:
+def answer(request: dict[str, Any], signer) -> bytes:
     asked = request["nats"]
     claims = {"type": "authorization_response", "version": 2}
     if asked["connect_opts"].get("auth_token") == "psk_good":
@@ -65,7 +64,7 @@ def user_token(user: str, signer) -> str:
     return sign({"sub": user, "aud": "PENSTOCK", "nats": claims}, signer).decode()
 
 
-def sign(claims: dict, signer) -> bytes:
+def sign(claims: dict[str, Any], signer) -> bytes:
     """Write a NATS JWT: header `ed25519-nkey`, signed with the account key."""
     issuer = bytes(signer.public_key).decode()
     claims = {**claims, "iss": issuer, "iat": int(time.time())}
@@ -74,7 +73,7 @@ def sign(claims: dict, signer) -> bytes:
     return head + b"." + base64.urlsafe_b64encode(signer.sign(head)).rstrip(b"=")
 
 
-def part(document: dict) -> bytes:
+def part(document: dict[str, Any]) -> bytes:
     return base64.urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=")
 
 

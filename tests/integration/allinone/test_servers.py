@@ -10,20 +10,17 @@ import asyncpg
 import nats
 import pytest
 import redis.asyncio
-from nats.js.api import StorageType
-from tests.integration.allinone.running_stack import wait_until
+from nats.aio.client import Client
+from nats.js.api import PubAck, StorageType, StreamConfig
+from tests.integration.allinone.running_stack import RunningStack, wait_until
 
-from penstock.run_file import read_run_file, started_ticks
+from penstock.run_file import started_ticks
 
-STREAM = {"name": "T", "subjects": ["t.>"], "storage": StorageType.FILE}
-
-
-def services_bus(stack):
-    return read_run_file(stack.data_dir / "run.json").addresses.nats_url
+STREAM = StreamConfig(name="T", subjects=["t.>"], storage=StorageType.FILE)
 
 
-async def connect_bus(stack):
-    return await nats.connect(services_bus(stack).split(","), connect_timeout=5)
+async def connect_bus(stack: RunningStack) -> Client:
+    return await nats.connect(stack.services_bus().split(","), connect_timeout=5)
 
 
 async def test_a_killed_bus_returns_on_its_port_with_its_messages(start_stack):
@@ -31,7 +28,7 @@ async def test_a_killed_bus_returns_on_its_port_with_its_messages(start_stack):
     stack = start_stack()
     ready = stack.ready()
     bus = await connect_bus(stack)
-    await bus.jetstream().add_stream(**STREAM)
+    await bus.jetstream().add_stream(STREAM)
     for number in range(20):
         await bus.jetstream().publish("t.x", str(number).encode())
     await bus.close()
@@ -110,7 +107,7 @@ def test_no_password_shows_in_the_process_list(start_stack):
     stack = start_stack()
     ready = stack.ready()
     passwords = [urlsplit(ready[name]).password for name in ("postgres", "redis")]
-    passwords.append(urlsplit(services_bus(stack)).password)
+    passwords.append(urlsplit(stack.services_bus()).password)
     for pid in ready["pids"].values():
         arguments = Path(f"/proc/{pid}/cmdline").read_text()
         assert not [password for password in passwords if password in arguments]
@@ -124,11 +121,11 @@ async def test_three_bus_servers_replicate_and_survive_one(start_stack):
     assert len(ready["nats"].split(",")) == 3
     bus = await connect_bus(stack)
     stream = bus.jetstream(timeout=10)
-    await stream.add_stream(**STREAM, num_replicas=3)
+    await stream.add_stream(STREAM.evolve(num_replicas=3))
     await stream.publish("t.x", b"1")
     os.kill(ready["pids"]["nats-3"], signal.SIGKILL)
 
-    async def publish():
+    async def publish() -> PubAck:
         while True:
             try:
                 return await stream.publish("t.x", b"2", timeout=2)

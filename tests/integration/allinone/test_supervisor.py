@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.integration.allinone.running_stack import wait_until
 from penstock.errors import StartFailedError
 from penstock.run_file import started_ticks
 from penstock.supervision.backoff import BackOff
-from penstock.supervision.spec import ProcessSpec, ProcessState
+from penstock.supervision.spec import ProcessSpec, ProcessState, ProcessStatus
 from penstock.supervision.supervisor import Supervisor
 
 SLEEPER = ("import time", "time.sleep(600)")
@@ -34,7 +35,7 @@ async def never() -> bool:
     return False
 
 
-def arguments_of(pid):
+def arguments_of(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text()
 
 
@@ -70,11 +71,17 @@ async def supervise():
         await supervisor.stop()
 
 
-def by_name(supervisor):
+def pid_of(supervisor: Supervisor, name: str) -> int:
+    pid = by_name(supervisor)[name].pid
+    assert pid is not None
+    return pid
+
+
+def by_name(supervisor: Supervisor) -> dict[str, ProcessStatus]:
     return {status.name: status for status in supervisor.statuses()}
 
 
-async def until(true, _what):
+async def until(true: Callable[[], object], _what: str) -> None:
     async with asyncio.timeout(20):
         while True:
             if true():
@@ -86,7 +93,7 @@ async def test_a_killed_process_comes_back(describe, supervise):
     """What dies is started again, and the restart is counted."""
     supervisor = supervise(describe("a"))
     await supervisor.until_ready()
-    old = by_name(supervisor)["a"].pid
+    old = pid_of(supervisor, "a")
     os.kill(old, signal.SIGKILL)
     await until(lambda: by_name(supervisor)["a"].pid not in {None, old}, "a new process")
     await until(lambda: by_name(supervisor)["a"].state is ProcessState.READY, "ready again")
@@ -145,7 +152,7 @@ async def test_stopping_one_that_ignores_the_signal_ends_with_a_kill(describe, s
     supervisor = supervise(describe("stubborn", *STUBBORN, grace_s=0.2))
     await supervisor.until_ready()
     await until((tmp_path / "armed").exists, "the signal handler")
-    pid = by_name(supervisor)["stubborn"].pid
+    pid = pid_of(supervisor, "stubborn")
     await supervisor.stop()
     assert started_ticks(pid) is None
     assert by_name(supervisor)["stubborn"].state is ProcessState.STOPPED
@@ -169,7 +176,7 @@ async def test_stopping_takes_grandchildren_along(describe, supervise, tmp_path)
 async def test_stop_goes_by_drain_rank(describe, supervise, tmp_path):
     """The front is gone before anything behind it is asked to stop."""
 
-    def noting(name):
+    def noting(name: str) -> tuple[str, ...]:
         return (
             "import signal, sys, time",
             "def leave(*_):",
@@ -209,10 +216,10 @@ async def test_workers_can_be_added_and_removed_while_running(describe, supervis
     """Scaling changes one process and leaves the others alone."""
     supervisor = supervise(describe("worker-1"))
     await supervisor.until_ready()
-    first = by_name(supervisor)["worker-1"].pid
+    first = pid_of(supervisor, "worker-1")
     supervisor.add(describe("worker-2", depends_on=("worker-1",)))
     await supervisor.until_ready()
-    second = by_name(supervisor)["worker-2"].pid
+    second = pid_of(supervisor, "worker-2")
     await supervisor.remove("worker-2")
     assert by_name(supervisor).keys() == {"worker-1"}
     assert by_name(supervisor)["worker-1"].pid == first
@@ -224,7 +231,7 @@ async def test_standard_input_carries_what_argv_must_not(describe, supervise, tm
     program = ("import sys, time", "open('got', 'w').write(sys.stdin.read())", "time.sleep(600)")
     supervisor = supervise(describe("reader", *program, stdin=b"secret"))
     await until(lambda: (tmp_path / "got").exists() and (tmp_path / "got").read_text(), "the text")
-    pid = by_name(supervisor)["reader"].pid
+    pid = pid_of(supervisor, "reader")
     arguments = arguments_of(pid)
     assert (tmp_path / "got").read_text() == "secret"
     assert "secret" not in arguments
@@ -252,6 +259,7 @@ def test_nothing_outlives_a_killed_supervisor(tmp_path):
     with subprocess.Popen(
         [sys.executable, script, tmp_path / "log"], stdout=subprocess.PIPE, text=True
     ) as supervisor:
+        assert supervisor.stdout is not None
         child = int(supervisor.stdout.readline())
         assert started_ticks(child) is not None
         supervisor.kill()

@@ -166,7 +166,8 @@ def test_people_get_three_lines_to_copy(tmp_path, dummies):
     with subprocess.Popen(
         [*command, str(tmp_path / "data")], env=env, stdout=subprocess.PIPE, text=True
     ) as process:
-        lines = []
+        lines: list[str] = []
+        assert process.stdout is not None
         while not lines or not lines[-1].strip().startswith("nats --server"):
             lines.append(process.stdout.readline())
             assert lines[-1], "".join(lines)

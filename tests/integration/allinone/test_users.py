@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from penstock.embedded.identities import (
 )
 from penstock.embedded.postgres import PostgresServer
 from penstock.ports import choose_ports
+from penstock.supervision.spec import Identity
 from penstock.supervision.supervisor import Supervisor
 
 NOBODY = 65534
@@ -35,7 +35,7 @@ def open_place():
     shutil.rmtree(place)
 
 
-def as_nobody():
+def as_nobody() -> tuple[str, ...]:
     """Build the command prefix that turns root into an ordinary user.
 
     The interpreter may lie in root's home: one capability, to read it, goes along. It gives no
@@ -105,7 +105,7 @@ async def test_root_is_masked_where_namespaces_work(open_place):
     assert (closed / "postgres" / "data").stat().st_uid == os.geteuid()
 
 
-def closed_copy(install, place):
+def closed_copy(install: Path, place: Path) -> Path:
     """Copy the installation into a directory that only its owner may enter."""
     package = place / install.parent.name
     shutil.copytree(install, package / install.name, symlinks=True)
@@ -115,7 +115,7 @@ def closed_copy(install, place):
     return package / install.name
 
 
-async def run_once(home, identity):
+async def run_once(home: Path, identity: Identity | None) -> None:
     """Start PostgreSQL twice in this home under the identity, and write and read a row."""
     server = PostgresServer(
         directory=home / "postgres",
@@ -136,8 +136,3 @@ async def run_once(home, identity):
             await connection.close()
         finally:
             await supervisor.stop()
-
-
-def test_the_interpreter_of_these_tests_is_known():
-    """A guard for the prefix above: the ordinary user runs this very interpreter."""
-    assert Path(sys.executable).exists()

@@ -36,13 +36,13 @@ ADDRESSES = Addresses(
 )
 
 
-def entry(pid, ticks):
+def entry(pid: int, ticks: int | None) -> ProcessRecord:
     return ProcessRecord(
         name="x", pid=pid, started_ticks=ticks, state="ready", restarts=0, ports={}
     )
 
 
-def run_file(boot, *entries):
+def run_file(boot: str, *entries: ProcessRecord) -> RunFile:
     return RunFile(boot_id=boot, supervisor_pid=1, addresses=ADDRESSES, processes=entries)
 
 
