@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from penstock.run_file import ProcessRecord, is_alive, read_run_file
 
-DEADLINE_S = 40.0
+DEADLINE_S = 80.0
 
 
 def wait_until(true: Callable[[], Any], what: str, timeout_s: float = DEADLINE_S) -> Any:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from penstock.addresses import without_credentials
 from penstock.data_dir import DataDir
-from penstock.endpoints import Endpoints, without_credentials
+from penstock.endpoints import Endpoints
 from penstock.services import ServicePlan, instances, metrics_urls, ops_port_name, service_specs
 from penstock.settings import read_settings
 from penstock.supervision.ordering import start_waves

@@ -38,23 +38,29 @@ async def ensure_demo_tenant(nats_url: str, known_key: str | None) -> DemoTenant
         OperatorError: Billing does not answer, or refuses.
     """
     import nats  # noqa: PLC0415 - loading it would delay `penstock ps` and `--help`
+    from nats.errors import Error as BusError  # noqa: PLC0415 - as above
 
-    connection = await nats.connect(
-        nats_url.split(","), allow_reconnect=False, connect_timeout=_CONNECT_TIMEOUT_S
-    )
     try:
-        is_new = await _create_tenant(connection)
-        if known_key is not None and not is_new:
-            return DemoTenant(DEMO_TENANT, known_key)
-        answer = await _ask(connection, _CREATE_KEY, {"tenant": DEMO_TENANT, "name": "bootstrap"})
-        return DemoTenant(DEMO_TENANT, str(answer["secret"]))
-    except (RefusedError, KeyError, ValueError, TimeoutError) as error:
+        connection = await nats.connect(
+            nats_url.split(","), allow_reconnect=False, connect_timeout=_CONNECT_TIMEOUT_S
+        )
+        try:
+            return await _provide(connection, known_key)
+        finally:
+            await connection.close()
+    except (RefusedError, BusError, OSError, KeyError, ValueError) as error:
         raise OperatorError(
             f"The demo tenant could not be created ({error}).",
             "See billing's log in the data directory, then start again.",
         ) from error
-    finally:
-        await connection.close()
+
+
+async def _provide(connection: Any, known_key: str | None) -> DemoTenant:
+    is_new = await _create_tenant(connection)
+    if known_key is not None and not is_new:
+        return DemoTenant(DEMO_TENANT, known_key)
+    answer = await _ask(connection, _CREATE_KEY, {"tenant": DEMO_TENANT, "name": "bootstrap"})
+    return DemoTenant(DEMO_TENANT, str(answer["secret"]))
 
 
 async def _create_tenant(connection: Any) -> bool:

@@ -6,8 +6,7 @@ import typer
 
 from penstock import __version__
 from penstock.commands import ps, up
-from penstock.data_dir import resolve_data_dir
-from penstock.errors import OperatorError, explain_os_error
+from penstock.errors import OperatorError
 
 COMMANDS = (up, ps)
 
@@ -33,11 +32,6 @@ def main() -> None:
         build_app()()
     except OperatorError as error:
         _fail(error)
-    except OSError as error:
-        explained = explain_os_error(error, resolve_data_dir(None, {}))
-        if explained is None:
-            raise
-        _fail(explained)
 
 
 def _root(

@@ -86,7 +86,7 @@ class DataDir:
             make_private_directory(self.root)
             make_private_directory(self.root / "log")
         except OSError as error:
-            raise explain_os_error(error, self.root) or error from error
+            raise explain_os_error(error, self.root) from error
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit, urlunsplit
 
+from penstock.addresses import without_credentials
 from penstock.data_dir import DataDir
 from penstock.embedded import nats, postgres, redis
 from penstock.embedded.identities import choose_identity
@@ -115,9 +115,3 @@ def _redis(
         return settings.redis_url.get_secret_value(), []
     server = RedisServer(state.ports[redis.NAME], secrets.redis_password.get_secret_value())
     return server.url, [server.spec(data_dir.log(redis.NAME), environ)]
-
-
-def without_credentials(url: str) -> str:
-    """Strip user and password from an address."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

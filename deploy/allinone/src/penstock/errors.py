@@ -25,14 +25,11 @@ class StartFailedError(OperatorError):
     """A supervised process did not become ready, so the stack is not usable."""
 
 
-def explain_os_error(error: OSError, data_dir: Path) -> OperatorError | None:
-    """Put the operating system's refusals that operators meet into words; None for others."""
+def explain_os_error(error: OSError, data_dir: Path) -> OperatorError:
+    """Put a refusal of the operating system into words; those that operators meet have a cure."""
     place = error.filename or data_dir
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return OperatorError(
-            f"The disk that holds {place} is full.",
-            "Free some space there, or choose another place with --data-dir.",
-        )
+        return disk_is_full(Path(place))
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return OperatorError(
             f"This user may not write {place}.",
@@ -43,4 +40,15 @@ def explain_os_error(error: OSError, data_dir: Path) -> OperatorError | None:
             f"{place} lies below something that is not a directory.",
             "Choose another place with --data-dir.",
         )
-    return None
+    return OperatorError(
+        f"The system refused to use {place}: {error.strerror or error}.",
+        "See that the data directory exists, or choose another with --data-dir.",
+    )
+
+
+def disk_is_full(place: Path) -> OperatorError:
+    """Say that there is no room left."""
+    return OperatorError(
+        f"The disk that holds {place} is full.",
+        "Free some space there, or choose another place with --data-dir.",
+    )

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from penstock.addresses import without_credentials
 from penstock.data_dir import DATA_DIR_VARIABLE, DataDir, resolve_data_dir
-from penstock.endpoints import without_credentials
 from penstock.errors import OperatorError
 from penstock.run_file import RunFile, read_run_file
 

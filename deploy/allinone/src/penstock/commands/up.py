@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from penstock.commands.options import DataDirOption
+from penstock.errors import explain_os_error
 from penstock.settings import DEFAULT_HTTP_PORT, read_settings
 
 _HELP = """Start everything on this machine and keep it running.
@@ -58,7 +59,10 @@ def up(
         announce=(lambda _: None) if ready_file else show_ready,
         echo=echo_log_line if verbose else None,
     )
-    asyncio.run(run_stack(settings, dict(os.environ), options))
+    try:
+        asyncio.run(run_stack(settings, dict(os.environ), options))
+    except OSError as error:
+        raise explain_os_error(error, settings.data_dir) from error
 
 
 def register(app: typer.Typer) -> None:

@@ -1,6 +1,8 @@
 """Create PostgreSQL's cluster with initdb: whole or not at all."""
 
 import asyncio
+import errno
+import os
 import shutil
 import signal
 from collections.abc import Mapping
@@ -8,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from penstock.embedded.postgres_home import give_to
-from penstock.errors import OperatorError
+from penstock.errors import OperatorError, disk_is_full
 from penstock.private_file import write_private
 from penstock.supervision.spawn import child_setup, kill_group
 from penstock.supervision.spec import Identity
@@ -68,10 +70,17 @@ async def _initdb(plan: ClusterPlan, target: Path, password_file: Path) -> None:
     finally:
         kill_group(process.pid)
     if process.returncode != 0:
-        raise OperatorError(
-            f"PostgreSQL's cluster could not be created: {output.decode(errors='replace').strip()}",
-            "See whether the disk is full or the directory closed to this user; then start again.",
-        )
+        raise _initdb_failed(plan.directory, output.decode(errors="replace"))
+
+
+def _initdb_failed(directory: Path, output: str) -> OperatorError:
+    if os.strerror(errno.ENOSPC) in output:
+        return disk_is_full(directory)
+    complaints = [line for line in output.splitlines() if "FATAL" in line or "error:" in line]
+    return OperatorError(
+        "PostgreSQL's cluster could not be created: " + " ".join(complaints or output.split()),
+        f"See whether {directory} may be written by this user; then start again.",
+    )
 
 
 def _argv(plan: ClusterPlan, target: Path, password_file: Path) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ class SupervisedProcess:
         self.was_ready = asyncio.Event()
         self.deaths_before_ready = 0
         self.last_error = ""
+        self.last_refusal: OperatorError | None = None
         self._back_off = back_off
         self._on_change = on_change
         self._clock = clock
@@ -90,6 +91,7 @@ class SupervisedProcess:
             self._process = await spawn(self.spec)
         except (OSError, OperatorError) as error:
             self.last_error = str(error)
+            self.last_refusal = error if isinstance(error, OperatorError) else None
             self._count_death(ready=False)
             return 0.0
         ended = asyncio.ensure_future(self._process.wait())

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from penstock.errors import StartFailedError
+from penstock.errors import OperatorError, StartFailedError
 from penstock.supervision.backoff import BackOff
 from penstock.supervision.ordering import start_waves, stop_waves
 from penstock.supervision.process import Clock, SupervisedProcess
@@ -74,6 +74,7 @@ class Supervisor:
         Raises:
             StartFailedError: A process died five times before it was ever ready, or the time ran
                 out; the error quotes the end of its log.
+            OperatorError: Its preparation was refused five times, with that sentence.
         """
         late_at = self._clock() + timeout_s
         while pending := [p for p in self._processes.values() if not p.was_ready.is_set()]:
@@ -122,13 +123,15 @@ async def _run_after(process: SupervisedProcess, needs: list[asyncio.Event]) -> 
     await process.run()
 
 
-def _start_failed(process: SupervisedProcess) -> StartFailedError:
+def _start_failed(process: SupervisedProcess) -> OperatorError:
+    if process.last_refusal is not None:
+        return process.last_refusal
     log = process.spec.log_path
+    reason = process.last_error or "it was never ready"
+    words = log_tail(log)
+    quoted = f" Its last words:\n{words}" if words else ""
     return StartFailedError(
-        f"{process.spec.name} did not start ({process.last_error or 'never ready'})."
-        " Its last words:\n"
-        f"{log_tail(log)}",
-        f"The whole log is {log}.",
+        f"{process.spec.name} did not start ({reason}).{quoted}", f"The whole log is {log}."
     )
 
 
