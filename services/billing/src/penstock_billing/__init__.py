@@ -1,1 +1,1 @@
-"""placeholder"""
+"""Billing: accounts, keys and usage in PostgreSQL, fed exactly once by the event log."""

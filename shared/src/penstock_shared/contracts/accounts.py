@@ -11,13 +11,15 @@ import zlib
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from penstock_shared.contracts.ids import KeyId, TenantId
 
 API_KEY_PREFIX: Final = "psk_"
+ACCOUNT_TOPIC: Final = "account"
+"""The topic of the facts below: `v1.<tenant>.events.account.<fact>`."""
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_CHARS: Final = 32
 _CHECK_CHARS: Final = 6
@@ -92,7 +94,7 @@ class CreateTenant(BaseModel):
 
     tenant: TenantId
     name: _Name
-    requests_per_minute: Annotated[int, "per tenant"] = 60_000
+    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000_000)] = 60_000
 
 
 class CreateKey(BaseModel):
@@ -143,3 +145,44 @@ class KeyList(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     keys: tuple[KeyRecord, ...]
+
+
+class TenantCreated(BaseModel):
+    """Fact `account.tenant-created`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    TYPE: ClassVar[str] = "penstock.account.tenant_created.v1"
+    FACT: ClassVar[str] = "tenant-created"
+
+    tenant: TenantId
+    name: _Name
+    requests_per_minute: int
+    created_at: datetime
+
+
+class KeyCreated(BaseModel):
+    """Fact `account.key-created`: neither the secret nor its hash."""
+
+    model_config = ConfigDict(frozen=True)
+
+    TYPE: ClassVar[str] = "penstock.account.key_created.v1"
+    FACT: ClassVar[str] = "key-created"
+
+    tenant: TenantId
+    key_id: KeyId
+    name: _Name
+    created_at: datetime
+
+
+class KeyRevoked(BaseModel):
+    """Fact `account.key-revoked`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    TYPE: ClassVar[str] = "penstock.account.key_revoked.v1"
+    FACT: ClassVar[str] = "key-revoked"
+
+    tenant: TenantId
+    key_id: KeyId
+    revoked_at: datetime

@@ -39,19 +39,55 @@ def _envelope(bucket: Bucket, key: str) -> Envelope:
     return Envelope(id=f"{bucket.value}/{key}", source="/penstock/kv", type="penstock.kv.put.v1")
 
 
-async def put(broker: Broker, bucket: Bucket, key: str, value: bytes) -> int:
-    """Store a value; returns its revision."""
-    return await broker.publish(_subject(bucket, key), value, _envelope(bucket, key))
+async def put(
+    broker: Broker, bucket: Bucket, key: str, value: bytes, *, expected_revision: int | None = None
+) -> int:
+    """Store a value; returns its revision. `expected_revision` is the key's last one (0: none).
+
+    Raises:
+        SequenceConflictError: the key has another revision by now.
+    """
+    return await broker.publish(
+        _subject(bucket, key),
+        value,
+        _envelope(bucket, key),
+        expected_last_seq=expected_revision,
+    )
 
 
-async def purge(broker: Broker, bucket: Bucket, key: str) -> None:
-    """Destroy a value and its history; a marker stays, so that it can be told from 'never'."""
+async def purge(
+    broker: Broker, bucket: Bucket, key: str, *, expected_revision: int | None = None
+) -> None:
+    """Destroy a value and its history; a marker stays, so that it can be told from 'never'.
+
+    Raises:
+        SequenceConflictError: the key has another revision than `expected_revision` by now.
+    """
     await broker.publish(
         _subject(bucket, key),
         b"",
         _envelope(bucket, key),
+        expected_last_seq=expected_revision,
         extra_headers={_OPERATION: "PURGE", _ROLLUP: "sub"},
     )
+
+
+async def last_entry(broker: Broker, bucket: Bucket, key: str) -> StoredMessage | None:
+    """A key's last entry with its revision; None when there never was one."""
+    return await broker.last_message(bucket_stream(bucket), _subject(bucket, key))
+
+
+async def read_bucket(broker: Broker, bucket: Bucket) -> dict[str, StoredMessage]:
+    """Every key's last entry, markers of destroyed ones (without data) included."""
+    reader = OrderedReader(
+        broker, bucket_stream(bucket), bucket_subjects(bucket), last_per_subject=True
+    )
+    await reader.start()
+    try:
+        entries = [await reader.get() for _ in range(reader.pending_at_start)]
+    finally:
+        await reader.stop()
+    return {entry.subject.split(".", 2)[2]: entry for entry in entries}
 
 
 class BucketStore:

@@ -1,0 +1,106 @@
+"""The pool, and what its failures mean to the domain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+import asyncpg
+from pydantic import SecretStr
+
+from penstock_shared.contracts.errors import PermanentError, UnavailableError
+
+_COMMAND_TIMEOUT_S: Final = 10.0
+_CONNECT_TIMEOUT_S: Final = 3.0
+_START_ATTEMPTS: Final = 40
+_START_PAUSE_S: Final = 0.25
+_REFUSED: Final = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
+
+# What goes away by itself: the server restarts, is full, or two transactions met.
+_TRANSIENT: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.InterfaceError,  # the connection or the pool is closed or closing
+    TimeoutError,
+    OSError,
+)
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn what may pass by itself into UnavailableError; everything else is a bug or bad data."""
+    try:
+        yield
+    except _TRANSIENT as error:
+        msg = "PostgreSQL does not answer: check PENSTOCK_POSTGRES_DSN and that the server runs."
+        raise UnavailableError(msg, code="postgres_unavailable") from error
+
+
+class Postgres:
+    """A pool of connections. One is borrowed per statement or transaction."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    @classmethod
+    async def connect(cls, dsn: SecretStr, *, connections: int) -> Postgres:
+        """Connect, waiting some seconds for a server that is only just starting.
+
+        Raises:
+            UnavailableError: no server answered.
+            PermanentError: it refuses the user or has no such database.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                with translated():
+                    return cls(await _pool(dsn.get_secret_value(), connections))
+            except UnavailableError:
+                if attempt == _START_ATTEMPTS:
+                    raise
+                await asyncio.sleep(_START_PAUSE_S)
+            except _REFUSED as error:
+                msg = f"PostgreSQL refuses billing ({error}): correct PENSTOCK_POSTGRES_DSN."
+                raise PermanentError(msg, code="postgres_refused") from error
+
+    def acquire(self) -> Any:
+        """Borrow a connection: `async with`."""
+        return self._pool.acquire(timeout=_CONNECT_TIMEOUT_S)
+
+    async def fetch(self, query: str, *args: Any) -> list[Any]:
+        """Run one statement and return its rows.
+
+        Raises:
+            UnavailableError: it may have taken effect or not.
+        """
+        with translated():
+            rows: list[Any] = await self._pool.fetch(query, *args)
+            return rows
+
+    async def fetchval(self, query: str, *args: Any) -> Any:
+        """Run one statement and return its first value; raises as `fetch` does."""
+        with translated():
+            return await self._pool.fetchval(query, *args)
+
+    async def close(self) -> None:
+        """Close every connection, politely for a second."""
+        try:
+            await asyncio.wait_for(self._pool.close(), 1.0)
+        except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            self._pool.terminate()
+
+
+async def _pool(dsn: str, connections: int) -> Any:
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=1,
+        max_size=connections,
+        timeout=_CONNECT_TIMEOUT_S,
+        command_timeout=_COMMAND_TIMEOUT_S,
+        server_settings={"application_name": "penstock-billing"},
+    )

@@ -1,0 +1,163 @@
+"""Composition root of billing: the only file that constructs clients and binds subjects."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from nats.aio.msg import Msg
+from pydantic import BaseModel
+
+from penstock_billing.adapters.migrations import migrate
+from penstock_billing.adapters.nats_buckets import NatsAccountBuckets
+from penstock_billing.adapters.nats_position import NatsEventPosition
+from penstock_billing.adapters.nats_publisher import NatsEntryPublisher
+from penstock_billing.adapters.nats_replies import ReplyServer
+from penstock_billing.adapters.postgres import Postgres
+from penstock_billing.adapters.postgres_accounts import PostgresAccounts
+from penstock_billing.adapters.postgres_outbox import PostgresOutbox
+from penstock_billing.adapters.postgres_usage import PostgresUsage
+from penstock_billing.handlers.accounts import AccountCommands
+from penstock_billing.handlers.reconcile import Reconciler
+from penstock_billing.handlers.relay import OutboxRelay
+from penstock_billing.handlers.usage import UsageDesk, UsageIngest
+from penstock_billing.settings import Settings
+from penstock_shared.contracts import subjects
+from penstock_shared.contracts.envelope import TRACEPARENT
+from penstock_shared.contracts.errors import PenstockError
+from penstock_shared.contracts.streams import BILLING_CONSUMER, Bucket
+from penstock_shared.runtime.broker import Broker
+from penstock_shared.runtime.clock import IdSource, SystemClock
+from penstock_shared.runtime.consumer import Delivery, DurableConsumer
+from penstock_shared.runtime.dead import DeadLetters
+from penstock_shared.runtime.keyring import Keyring, read_root_key
+from penstock_shared.runtime.kv import BucketStore
+from penstock_shared.runtime.provision import provision
+
+_QUEUE_GROUP: Final = "billing"
+_BATCHES_AHEAD: Final = 2
+"""Batches asked for ahead: the next one arrives while Postgres commits."""
+_LAST_BATCH_S: Final = 5.0
+"""What a batch that is being written gets when the service drains."""
+
+
+class App:
+    """Billing."""
+
+    name = "billing"
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._source = f"/penstock/billing/{settings.instance}"
+        self._clock = SystemClock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._broker: Broker | None = None
+        self._postgres: Postgres | None = None
+        self._replies: ReplyServer | None = None
+        self._relay: OutboxRelay | None = None
+        self._ingest: UsageIngest | None = None
+        self._consumer: DurableConsumer | None = None
+
+    async def start(self) -> None:
+        """Connect, migrate, mend the buckets; then read EVENTS and answer."""
+        settings = self.settings
+        root_key = read_root_key(settings.root_key_file)
+        self._postgres = postgres = await Postgres.connect(
+            settings.postgres_dsn, connections=settings.postgres_connections
+        )
+        await migrate(postgres)
+        self._broker = broker = await Broker.connect(settings.nats_url, name=settings.instance)
+        await provision(broker, settings.stream_replicas)
+        # All of it, not only the memory streams: a bus that came back without its store gets its
+        # buckets again, and the reconciliation fills them.
+        broker.on_reconnect(lambda: provision(broker, settings.stream_replicas))
+        self._replies = ReplyServer(broker, _QUEUE_GROUP)
+        await self._start_accounts(broker, postgres, self._replies)
+        await self._start_usage(broker, postgres, self._replies, root_key)
+        await broker.client.flush()
+
+    def problems(self) -> list[str]:
+        """Billing needs NATS and Postgres."""
+        problems = []
+        if self._broker is None or not self._broker.is_connected:
+            problems.append("NATS does not answer.")
+        if self._relay is not None and self._relay.problem:
+            problems.append(self._relay.problem)
+        return problems
+
+    async def drain(self) -> None:
+        """Take nothing new; finish the commands and the batch that are running."""
+        if self._replies is None or self._consumer is None or self._ingest is None:
+            return
+        await self._consumer.stop()
+        with contextlib.suppress(TimeoutError):  # Postgres is away: the batch is handed back
+            await asyncio.wait_for(self._ingest.between_batches(), _LAST_BATCH_S)
+        await self._replies.drain()
+
+    async def stop(self) -> None:
+        """Close everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._consumer is not None:
+            await self._consumer.close()
+        if self._broker is not None:
+            await self._broker.close()
+        if self._postgres is not None:
+            await self._postgres.close()
+
+    async def _start_accounts(
+        self, broker: Broker, postgres: Postgres, replies: ReplyServer
+    ) -> None:
+        settings, clock = self.settings, self._clock
+        store, outbox = PostgresAccounts(postgres), PostgresOutbox(postgres)
+        self._relay = relay = OutboxRelay(outbox, NatsEntryPublisher(broker, self._source))
+        reconciler = Reconciler(store, outbox, NatsAccountBuckets(broker))
+        commands = AccountCommands(store, relay, clock, IdSource(clock), os.urandom)
+        await relay.look()
+        await reconciler.look()
+        self._spawn(relay.run(settings.relay_interval_s), "outbox-relay")
+        self._spawn(reconciler.run(settings.reconcile_interval_s), "reconcile")
+
+        async def command(msg: Msg) -> BaseModel:
+            verb = subjects.parse(msg.subject).rest[-1]
+            return await commands.on_command(verb, msg.data, (msg.headers or {}).get(TRACEPARENT))
+
+        await replies.serve(subjects.EVERY_ACCOUNTS, command)
+
+    async def _start_usage(
+        self, broker: Broker, postgres: Postgres, replies: ReplyServer, root_key: bytes
+    ) -> None:
+        settings = self.settings
+        ledger, position = PostgresUsage(postgres), NatsEventPosition(broker)
+        if await ledger.rebuild_requested():
+            await position.reset()  # a crash right here resets it again, which changes nothing
+            await ledger.rebuild_begun()
+        keyring = Keyring(root_key, BucketStore(broker, Bucket.DATA_KEYS), self._clock)
+        dead = DeadLetters(broker, keyring, self._clock, self._source)
+
+        async def reject(delivery: Delivery, error: PenstockError) -> None:
+            await dead.bury(BILLING_CONSUMER.stream, delivery, error)
+
+        rng = random.Random()  # noqa: S311  jitter, no secret
+        self._ingest = ingest = UsageIngest(ledger, reject, rng, asyncio.sleep)
+        self._consumer = consumer = DurableConsumer(
+            broker, BILLING_CONSUMER, credit=_BATCHES_AHEAD * settings.batch_limit
+        )
+        await consumer.start()
+        self._spawn(ingest.run(consumer, settings.batch_limit, settings.batch_linger_s), "ingest")
+        desk = UsageDesk(ledger, position)
+        self._spawn(desk.watch(settings.position_interval_s), "position")
+        await replies.serve(subjects.usage_query(), lambda msg: desk.on_query(msg.data))
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+
+def create_app(settings: Settings) -> App:
+    """Billing, not yet started."""
+    return App(settings)

@@ -1,0 +1,1 @@
+"""What drives billing: commands, events, the outbox, the clock."""

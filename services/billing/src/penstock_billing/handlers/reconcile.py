@@ -1,0 +1,85 @@
+"""The reconciliation: the buckets hold what Postgres says, whatever was lost or restored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from penstock_billing import metrics
+from penstock_billing.ports import AccountBuckets, AccountStore, BucketEntry, Outbox
+from penstock_shared.contracts.errors import PenstockError
+from penstock_shared.contracts.streams import Bucket
+from penstock_shared.runtime.telemetry import log
+
+
+class Reconciler:
+    """Compares only when something has changed since the last clean comparison.
+
+    Every mend expects the revision that was compared: a bucket that moved on meanwhile (the relay
+    revoked that very key) is left alone until the next look.
+    """
+
+    def __init__(self, store: AccountStore, outbox: Outbox, buckets: AccountBuckets) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._buckets = buckets
+        self._agreed: tuple[int, str, str] | None = None
+
+    async def run(self, interval_s: float) -> None:
+        """Look for ever."""
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await self.look()
+            except PenstockError as error:
+                log().warning("reconcile.postponed", code=error.code)
+            except Exception as error:  # noqa: BLE001  the next look may succeed
+                log().error("reconcile.failed", kind=type(error).__name__, exc_info=error)
+
+    async def look(self) -> int:
+        """Mend what differs; returns how many entries were mended.
+
+        Raises:
+            TransientError: Postgres or NATS does not answer.
+        """
+        if await self._outbox.backlog():
+            return 0  # the relay is on it, entry by entry; overtaking it would be undone by it
+        versions = await self._versions()
+        if versions == self._agreed:
+            return 0
+        # Buckets before Postgres: what a relay published was committed earlier, so an entry that
+        # Postgres does not know is an orphan, never one that is only just being made.
+        tenants_there = await self._buckets.entries(Bucket.TENANTS)
+        keys_there = await self._buckets.entries(Bucket.KEYS)
+        tenants = {t.tenant: t.model_dump_json() for t in await self._store.tenants()}
+        keys = {k.sha256: k.record.model_dump_json() for k in await self._store.keys()}
+        mended = await self._mend(Bucket.TENANTS, tenants, tenants_there)
+        mended += await self._mend(Bucket.KEYS, keys, keys_there)
+        # Agreement is about the state before the comparison: a change since is looked at again.
+        self._agreed = versions if mended == 0 else None
+        return mended
+
+    async def _versions(self) -> tuple[int, str, str]:
+        return (
+            await self._outbox.last_number(),
+            await self._buckets.version(Bucket.TENANTS),
+            await self._buckets.version(Bucket.KEYS),
+        )
+
+    async def _mend(
+        self, bucket: Bucket, wanted: Mapping[str, str], there: Mapping[str, BucketEntry]
+    ) -> int:
+        mended = 0
+        for key, value in wanted.items():
+            entry = there.get(key, BucketEntry(revision=0, value=None))
+            if entry.value != value.encode():
+                mended += await self._buckets.put(bucket, key, value, entry.revision)
+                metrics.MENDED.labels(bucket.value, "put").inc()
+        for key, entry in there.items():
+            if key not in wanted and entry.value is not None:
+                # Postgres does not know it, so nobody could list or revoke it: it must not work.
+                mended += await self._buckets.purge(bucket, key, entry.revision)
+                metrics.MENDED.labels(bucket.value, "purge").inc()
+        if mended:
+            log().warning("bucket.mended", bucket=bucket.value, entries=mended)
+        return mended

@@ -1,0 +1,181 @@
+"""Reading EVENTS: one Postgres transaction per batch, acknowledged after its commit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol, TypeAlias
+
+from pydantic import ValidationError
+
+from penstock_billing import metrics
+from penstock_billing.domain.metering import distinct, meter
+from penstock_billing.ports import Added, EventPosition, MeteredUsage, Position, UsageLedger
+from penstock_shared.contracts.errors import SchemaError, UnavailableError
+from penstock_shared.contracts.requests import TERMINAL_TYPES
+from penstock_shared.contracts.usage import UsageQuery, UsageReport
+from penstock_shared.runtime.consumer import Delivery, Reject, retry_delay_s, settle_error
+from penstock_shared.runtime.telemetry import log
+
+_TYPE: Final = "ce-type"
+_MAX_PAUSE_S: Final = 2.0
+_Metered: TypeAlias = tuple[Delivery, MeteredUsage]
+
+
+class BatchSource(Protocol):
+    """Where deliveries come from."""
+
+    async def get_batch(self, limit: int, linger_s: float = 0.0) -> list[Delivery]:
+        """At least one, and up to `limit` that are here within `linger_s`."""
+        ...
+
+
+class UsageIngest:
+    """Turns terminal facts into settled usage (I2, I3)."""
+
+    def __init__(
+        self,
+        ledger: UsageLedger,
+        reject: Reject,
+        rng: random.Random,
+        pause: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._ledger = ledger
+        self._reject = reject
+        self._rng = rng
+        self._pause = pause
+        self._one_batch = asyncio.Lock()
+
+    async def run(self, source: BatchSource, limit: int, linger_s: float) -> None:
+        """Settle batch after batch, for ever."""
+        while True:
+            batch = await source.get_batch(limit, linger_s)
+            async with self._one_batch:
+                await self.on_batch(batch)
+
+    async def between_batches(self) -> None:
+        """Return when no batch is being written."""
+        async with self._one_batch:
+            return
+
+    async def on_batch(self, batch: Sequence[Delivery]) -> None:
+        """Settle every delivery. Dying anywhere in here repeats the batch, which adds nothing.
+
+        While Postgres is away the batch is held: heartbeats keep it ours, and the consumer's
+        credit keeps further ones from coming. When cancelled, what is open is handed back.
+        """
+        try:
+            with metrics.BATCH_SECONDS.time():
+                await self._record(await self._metered(batch))
+            for delivery in batch:
+                if not delivery.settled:
+                    await delivery.ack()
+        except asyncio.CancelledError:
+            for delivery in batch:
+                if not delivery.settled:
+                    await delivery.nak(0)
+            raise
+
+    async def _metered(self, batch: Sequence[Delivery]) -> list[_Metered]:
+        """What is to be written; the malformed is rejected, what carries no usage skipped."""
+        metered: list[_Metered] = []
+        skipped = 0
+        for delivery in batch:
+            # Told by the header: `routed` is half of all events and is not even parsed.
+            if delivery.headers.get(_TYPE) not in TERMINAL_TYPES:
+                skipped += 1
+                continue
+            try:
+                usage = meter(delivery.subject, delivery.sequence, delivery.data)
+            except SchemaError as error:
+                await self._malformed(delivery, error)
+            else:
+                metered.append((delivery, usage))
+        metrics.EVENTS.labels("skipped").inc(skipped)
+        return metered
+
+    async def _record(self, metered: Sequence[_Metered]) -> None:
+        """Write a batch; if something in it cannot be written, all others still are."""
+        if not metered:
+            return
+        try:
+            await self._write([usage for _, usage in metered])
+        except SchemaError as error:
+            if len(metered) == 1:
+                await self._malformed(metered[0][0], error)
+                return
+            for one in metered:
+                await self._record([one])
+
+    async def _write(self, usages: Sequence[MeteredUsage]) -> None:
+        rows = distinct(usages)
+        tries = 0
+        while True:
+            try:
+                added = await self._ledger.record(rows)
+            except SchemaError:
+                raise
+            except Exception as error:  # noqa: BLE001  nothing but bad data may lose its turn
+                tries += 1
+                metrics.LEDGER_RETRIES.inc()
+                log().warning("usage.not_written", kind=type(error).__name__, tries=tries)
+                await self._pause(min(retry_delay_s(tries, self._rng), _MAX_PAUSE_S))
+            else:
+                _count(added, len(usages))
+                return
+
+    async def _malformed(self, delivery: Delivery, error: SchemaError) -> None:
+        """To DEAD, then terminated; its neighbours go on."""
+        metrics.EVENTS.labels("malformed").inc()
+        await settle_error(delivery, error, self._reject, self._rng)
+
+
+class UsageDesk:
+    """Answers the operator's usage query."""
+
+    def __init__(self, ledger: UsageLedger, position: EventPosition) -> None:
+        self._ledger = ledger
+        self._position = position
+
+    async def on_query(self, payload: bytes) -> UsageReport:
+        """Usage that is settled, and how far EVENTS has been read.
+
+        The position is read first: the sums hold at least everything up to it.
+
+        Raises:
+            SchemaError: the query is not of the contract's shape.
+            UnavailableError: Postgres or NATS does not answer.
+        """
+        try:
+            query = UsageQuery.model_validate_json(payload or b"{}")
+        except ValidationError as error:
+            msg = 'A usage query is {} for all tenants, or {"tenant": "…"}.'
+            raise SchemaError(msg, param="tenant") from error
+        position = await self._look()
+        rows = await self._ledger.totals(query.tenant)
+        return UsageReport(rows=tuple(rows), events_seq=position.events_seq)
+
+    async def watch(self, interval_s: float) -> None:
+        """Keep the metrics of the position fresh, for ever."""
+        while True:
+            with contextlib.suppress(UnavailableError):
+                await self._look()
+            await asyncio.sleep(interval_s)
+
+    async def _look(self) -> Position:
+        position = await self._position.read()
+        metrics.CONSUMER_LAG.set(position.lag)
+        metrics.EVENTS_SEQ.set(position.events_seq)
+        return position
+
+
+def _count(added: Sequence[Added], offered: int) -> None:
+    for model in added:
+        metrics.METERED_MICROUSD.labels(model.model).inc(model.cost_microusd)
+        metrics.METERED_TOKENS.labels(model.model, "input").inc(model.input_tokens)
+        metrics.METERED_TOKENS.labels(model.model, "output").inc(model.output_tokens)
+    new = sum(model.rows for model in added)
+    metrics.EVENTS.labels("metered").inc(new)
+    metrics.EVENTS.labels("duplicate").inc(offered - new)

@@ -1,0 +1,30 @@
+"""What an operator can set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+
+from penstock_shared.runtime.settings import ServiceSettings
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(ServiceSettings):
+    """`PENSTOCK_*` variables of billing."""
+
+    postgres_dsn: SecretStr
+    root_key_file: Path
+    postgres_connections: Annotated[int, Field(ge=2, le=100)] = 6
+    batch_limit: Annotated[int, Field(ge=1, le=5_000)] = 500
+    """Events per Postgres transaction, at most."""
+    batch_linger_s: Annotated[float, Field(ge=0, le=5)] = 0.05
+    """How long a batch waits for company: one commit per batch is what load costs Postgres."""
+    relay_interval_s: Seconds = 1.0
+    """How often the outbox is looked at, besides after every act."""
+    reconcile_interval_s: Seconds = 30.0
+    """How often the buckets are compared with Postgres."""
+    position_interval_s: Seconds = 5.0
+    """How often the consumer's lag is read for the metrics."""
