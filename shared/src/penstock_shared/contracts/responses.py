@@ -22,7 +22,8 @@ from penstock_shared.contracts.requests import RequestEnded, Status
 from penstock_shared.contracts.usage import Usage
 
 _MARK: Final = b',"delta":'
-_DELTA_START: Final = b'{"t":"delta","attempt":'
+DELTA_START: Final = b'{"t":"delta","attempt":'
+"""How every delta frame begins, and no final frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,10 @@ def encode_delta(attempt: int, run: str, n: int, text: str) -> bytes:
 
 def decode_delta(frame: bytes) -> Delta | None:
     """Take a delta frame apart without parsing its text; None when it is a final frame."""
-    if not frame.startswith(_DELTA_START):
+    if not frame.startswith(DELTA_START):
         return None
     head, _, tail = frame.partition(_MARK)
-    attempt, run, n = head[len(_DELTA_START) :].split(b",")
+    attempt, run, n = head[len(DELTA_START) :].split(b",")
     return Delta(
         attempt=int(attempt),
         run=run[7:-1].decode(),  # "run":"…"
