@@ -1,0 +1,1 @@
+"""Penstock's reference models: generated customer messages, training, export, measurement."""
