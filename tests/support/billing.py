@@ -101,7 +101,7 @@ class Operator:
         """The usage once all that is in EVENTS now is committed."""
         last = (await self._broker.jetstream.stream_info(EVENTS)).state.last_seq
         async with asyncio.timeout(within_s):
-            while (report := await self.usage()).events_seq < last:  # noqa: ASYNC110
+            while (report := await self.usage()).events_seq < last:
                 await asyncio.sleep(0.05)
         return report
 
@@ -122,5 +122,5 @@ class Operator:
 async def eventually(check: Callable[[], Awaitable[bool]], within_s: float = 10.0) -> None:
     """Wait until `check` holds."""
     async with asyncio.timeout(within_s):
-        while not await check():  # noqa: ASYNC110  what is waited for is in another process
+        while not await check():
             await asyncio.sleep(0.02)

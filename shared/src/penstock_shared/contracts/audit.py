@@ -24,3 +24,20 @@ class AuditCheckpointed(BaseModel):
     """The EVENTS sequence of the last entry."""
     checkpoint: str
     """The whole signed note."""
+
+
+def checkpointed_id(fact: AuditCheckpointed) -> str:
+    """The deterministic id of a checkpoint's fact."""
+    return f"audit/checkpointed/{fact.tree_size}/{fact.root_hash}"
+
+
+class SignedCheckpoint(BaseModel):
+    """Audit's answer on `v1.platform.audit.checkpoint`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tree_size: int
+    root_hash: str
+    checkpoint: str
+    vkey: str
+    """The verifier key line (c2sp.org/signed-note): compare it with the one you were given."""

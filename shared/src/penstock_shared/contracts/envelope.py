@@ -63,7 +63,7 @@ class Envelope(BaseModel):
                 id=folded.get("ce-id", ""),
                 source=folded.get("ce-source", ""),
                 type=folded.get("ce-type", ""),
-                time=folded.get("ce-time"),  # type: ignore[arg-type] # pydantic parses RFC 3339
+                time=folded.get("ce-time"),  # pydantic parses RFC 3339
                 subject=folded.get("ce-subject"),
                 traceparent=folded.get(TRACEPARENT),
             )

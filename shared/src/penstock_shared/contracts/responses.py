@@ -11,6 +11,7 @@ the text in the clear: RESPONSES lives in memory, for minutes, under the tenant'
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -99,9 +100,8 @@ class FinalFrame(BaseModel):
 
     def delta_texts(self, start: int = 0) -> list[str]:
         """The texts of the deltas from number `start` on: fills what a client missed (I6)."""
-        ends = self.delta_ends
-        begins = (0, *ends[:-1])
-        return [self.text[b:e] for b, e in list(zip(begins, ends, strict=True))[start:]]
+        bounds = itertools.pairwise((0, *self.delta_ends))
+        return [self.text[begin:end] for begin, end in itertools.islice(bounds, start, None)]
 
 
 class Cancel(BaseModel):

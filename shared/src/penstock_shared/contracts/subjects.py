@@ -88,6 +88,11 @@ def usage_query() -> str:
     return _subject(PLATFORM, "usage", "query")
 
 
+def audit_checkpoint() -> str:
+    """Operator's question to audit: the latest signed checkpoint."""
+    return _subject(PLATFORM, "audit", "checkpoint")
+
+
 EVERY_SUBMIT: Final = f"{VERSION}.*.requests.submit"
 EVERY_ADMITTED: Final = f"{VERSION}.*.requests.admitted"
 EVERY_REQUEST_GET: Final = f"{VERSION}.*.requests.get"

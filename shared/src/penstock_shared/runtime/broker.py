@@ -222,12 +222,21 @@ class Broker:
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise _unavailable(error) from error
 
+    async def flush(self) -> None:
+        """Return once the server has processed everything that was sent before, subscriptions too.
+
+        Twice, because nats-py writes the PING past its own buffer of pending commands: the first
+        round trip makes sure that the buffer is out, the second that it was processed.
+        """
+        await self.client.flush()
+        await self.client.flush()
+
     async def close(self) -> None:
         """Send what is pending, then close."""
         if self._reconnecting is not None:
             self._reconnecting.cancel()
         with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
-            await asyncio.wait_for(self.client.flush(), 1.0)
+            await asyncio.wait_for(self.flush(), 1.0)
         with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
             await self.client.close()
 

@@ -26,8 +26,15 @@ EXIT_FAILED: Final = 1
 class Service(Protocol):
     """What `run` needs of an app: the composition root of a service."""
 
-    name: str
-    settings: ServiceSettings
+    @property
+    def name(self) -> str:
+        """The service's name."""
+        ...
+
+    @property
+    def settings(self) -> ServiceSettings:
+        """What it was told."""
+        ...
 
     async def start(self) -> None:
         """Connect, subscribe, begin to work. Raises PenstockError when it cannot."""

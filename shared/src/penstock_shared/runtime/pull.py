@@ -114,7 +114,7 @@ class PullLoop:
     async def _keep_asking(self) -> None:
         clock = asyncio.get_running_loop().time
         self._last_heard_s = clock()
-        while True:
+        while not self._closed:
             try:
                 await self._step(clock)
             except Exception as error:  # noqa: BLE001  whatever the broker says, ask again
@@ -131,7 +131,9 @@ class PullLoop:
             self._last_heard_s = clock()
         await self._ask(clock)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), _HEARTBEAT_S)
+            # Not wait_for: on Python 3.11 it swallows a cancellation that meets the event.
+            async with asyncio.timeout(_HEARTBEAT_S):
+                await self._wake.wait()
         self._wake.clear()
 
     async def _ask(self, clock: Callable[[], float]) -> None:

@@ -1,0 +1,97 @@
+"""The event log on JetStream."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from penstock_shared.contracts import subjects
+from penstock_shared.contracts.envelope import Envelope
+from penstock_shared.contracts.jobs import Job
+from penstock_shared.contracts.requests import (
+    TERMINAL_TYPES,
+    RequestEnded,
+    RequestRouted,
+    routed_id,
+    terminal_id,
+    terminal_type,
+)
+from penstock_shared.contracts.responses import FinalFrame
+from penstock_shared.contracts.streams import EVENTS
+from penstock_shared.runtime.broker import Broker
+from penstock_shared.runtime.telemetry import child_traceparent
+
+DEADLINE_HEADER: Final = "ce-deadline"
+"""CloudEvents extension: the sweeper reads headers only."""
+_JOB_TYPE: Final = "penstock.job.run.v1"
+
+
+class NatsRequestLog:
+    """`RequestLog` on EVENTS and JOBS."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def write_routed(
+        self, routed: RequestRouted, *, source: str, traceparent: str | None
+    ) -> int:
+        """Write `routed` with expected-last-sequence 0: one winner among any number."""
+        return await self._broker.publish(
+            subjects.request_event(routed.tenant, routed.request_id),
+            routed.model_dump_json().encode(),
+            Envelope(
+                id=routed_id(routed.request_id),
+                source=source,
+                type=RequestRouted.TYPE,
+                time=routed.accepted_at,
+                traceparent=traceparent,
+            ),
+            expected_last_seq=0,
+            extra_headers={DEADLINE_HEADER: str(routed.deadline.timestamp())},
+        )
+
+    async def last_fact(
+        self, tenant: str, request_id: str
+    ) -> tuple[int, RequestRouted | RequestEnded] | None:
+        """Read the last message of the request's subject."""
+        message = await self._broker.last_message(
+            EVENTS, subjects.request_event(tenant, request_id)
+        )
+        if message is None:
+            return None
+        if message.event_type in TERMINAL_TYPES:
+            return message.sequence, RequestEnded.model_validate_json(message.data)
+        return message.sequence, RequestRouted.model_validate_json(message.data)
+
+    async def publish_job(
+        self, routed: RequestRouted, sequence: int, *, source: str, traceparent: str | None
+    ) -> None:
+        """Publish the job. Dedup is a convenience; the terminal's ELS is the guarantee."""
+        job = Job.from_routed(routed, sequence)
+        await self._broker.publish(
+            subjects.job(job.tenant, job.model, job.lane),
+            job.model_dump_json().encode(),
+            Envelope(
+                id=job.id,
+                source=source,
+                type=_JOB_TYPE,
+                time=routed.accepted_at,
+                traceparent=child_traceparent(traceparent),
+            ),
+            deduplicate=True,
+        )
+
+    async def write_expired(self, ended: RequestEnded, expected_seq: int, *, source: str) -> None:
+        """Terminal first, frame second: whoever writes a terminal publishes the frame."""
+        await self._broker.publish(
+            subjects.request_event(ended.tenant, ended.request_id),
+            ended.model_dump_json().encode(),
+            Envelope(
+                id=terminal_id(ended.request_id, ended.attempt, ended.run),
+                source=source,
+                type=terminal_type(ended.status),
+                time=ended.ended_at,
+            ),
+            expected_last_seq=expected_seq,
+        )
+        frame = FinalFrame.from_terminal(ended, "").model_dump_json().encode()
+        await self._broker.publish_core(subjects.responses(ended.tenant, ended.request_id), frame)

@@ -1,0 +1,174 @@
+"""Composition root of the router: the only file that constructs clients and binds subjects."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from penstock_router import metrics
+from penstock_router.adapters.nats_request_log import NatsRequestLog
+from penstock_router.adapters.sweeper import Sweeper
+from penstock_router.handlers import Handlers, rejected
+from penstock_router.settings import Settings
+from penstock_shared.contracts import subjects
+from penstock_shared.contracts.accounts import TenantRecord
+from penstock_shared.contracts.envelope import TRACEPARENT
+from penstock_shared.contracts.errors import UnavailableError, public_error
+from penstock_shared.contracts.models import ModelRecord
+from penstock_shared.contracts.requests import Accepted, AdmissionReply, Rejected
+from penstock_shared.contracts.streams import INGRESS_CONSUMER, Bucket
+from penstock_shared.runtime.broker import Broker
+from penstock_shared.runtime.clock import IdSource, SystemClock
+from penstock_shared.runtime.consumer import Delivery, DurableConsumer
+from penstock_shared.runtime.dead import DeadLetters
+from penstock_shared.runtime.keyring import Keyring, read_root_key
+from penstock_shared.runtime.kv import BucketMirror, BucketStore
+from penstock_shared.runtime.provision import provision, provision_volatile
+from penstock_shared.runtime.telemetry import log
+
+_QUEUE_GROUP: Final = "router"
+_INGRESS_CREDIT: Final = 256
+
+
+class App:
+    """The router."""
+
+    name = "router"
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._source = f"/penstock/router/{settings.instance}"
+        self._subscriptions: list[Subscription] = []
+        self._running: set[asyncio.Task[None]] = set()
+        self._broker: Broker | None = None
+
+    async def start(self) -> None:
+        """Connect, mirror, subscribe."""
+        settings, clock = self.settings, SystemClock()
+        broker = await Broker.connect(settings.nats_url, name=settings.instance)
+        self._broker = broker
+        await provision(broker, settings.stream_replicas)
+        broker.on_reconnect(lambda: provision_volatile(broker))
+        keyring = Keyring(
+            read_root_key(settings.root_key_file), BucketStore(broker, Bucket.DATA_KEYS), clock
+        )
+        self._models = BucketMirror(broker, Bucket.MODELS, ModelRecord.model_validate_json)
+        self._tenants = BucketMirror(broker, Bucket.TENANTS, TenantRecord.model_validate_json)
+        request_log = NatsRequestLog(broker)
+        self._handlers = Handlers(
+            log=request_log,
+            keyring=keyring,
+            models=self._models,
+            tenants=self._tenants,
+            dead=DeadLetters(broker, keyring, clock, self._source),
+            clock=clock,
+            ids=IdSource(clock),
+            rng=random.Random(),  # noqa: S311  jitter, no secret
+            source=self._source,
+            default_deadline_s=settings.request_deadline_s,
+        )
+        self._sweeper = Sweeper(
+            broker, request_log, clock, source=self._source, grace_s=settings.sweep_grace_s
+        )
+        self._ingress = DurableConsumer(broker, INGRESS_CONSUMER, credit=_INGRESS_CREDIT)
+        await asyncio.gather(self._models.start(), self._tenants.start(), self._sweeper.start())
+        await self._ingress.start()
+        self._ingress_task = asyncio.create_task(self._consume_ingress(), name="ingress")
+        await self._serve(subjects.EVERY_ADMITTED, self._on_admitted)
+        await self._serve(subjects.EVERY_SUBMIT, self._on_submitted)
+        await broker.flush()
+
+    def problems(self) -> list[str]:
+        """NATS is all that the router cannot do without."""
+        connected = self._broker is not None and self._broker.is_connected
+        return [] if connected else ["NATS does not answer"]
+
+    async def drain(self) -> None:
+        """Take nothing new, finish what was taken."""
+        for subscription in self._subscriptions:
+            await subscription.unsubscribe()
+        await self._ingress.stop()
+        self._ingress_task.cancel()
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def stop(self) -> None:
+        """Close everything."""
+        if self._broker is None:
+            return
+        if self._subscriptions:
+            await self._ingress.close()
+            await asyncio.gather(self._models.stop(), self._tenants.stop(), self._sweeper.stop())
+        await self._broker.close()
+
+    async def _serve(
+        self, subject: str, handle: Callable[[Msg], Awaitable[Accepted | Rejected]]
+    ) -> None:
+        """Bind a request/reply subject. nats-py awaits callbacks one by one, so each is a task."""
+        broker = self._broker
+        assert broker is not None  # noqa: S101  start() has connected
+
+        async def answer(msg: Msg) -> None:
+            try:
+                reply = await handle(msg)
+            except Exception as error:  # noqa: BLE001  the caller waits for an answer
+                log().error("admission.failed", kind=type(error).__name__, exc_info=error)
+                reply = rejected(public_error(error))
+            await broker.client.publish(
+                msg.reply, AdmissionReply(reply=reply).model_dump_json().encode()
+            )
+
+        async def received(msg: Msg) -> None:
+            if not msg.reply:
+                return  # nobody waits: `requests.queue` is the door for that
+            if len(self._running) >= self.settings.max_in_flight:
+                full = UnavailableError("The router is at its limit.", code="overloaded")
+                await broker.client.publish(
+                    msg.reply, AdmissionReply(reply=rejected(full)).model_dump_json().encode()
+                )
+                return
+            self._spawn(answer(msg))
+
+        self._subscriptions.append(
+            await broker.client.subscribe(subject, queue=_QUEUE_GROUP, cb=received)
+        )
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._finished)
+        metrics.IN_FLIGHT.set(len(self._running))
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        metrics.IN_FLIGHT.set(len(self._running))
+
+    async def _on_admitted(self, msg: Msg) -> Accepted | Rejected:
+        traceparent = (msg.headers or {}).get(TRACEPARENT)
+        return await self._handlers.on_admitted(msg.subject, msg.data, traceparent)
+
+    async def _on_submitted(self, msg: Msg) -> Accepted | Rejected:
+        return await self._handlers.on_submitted(msg.subject, msg.headers or {}, msg.data)
+
+    async def _consume_ingress(self) -> None:
+        room = asyncio.Semaphore(_INGRESS_CREDIT)
+
+        async def handle(delivery: Delivery) -> None:
+            try:
+                await self._handlers.on_queued(delivery)
+            finally:
+                room.release()
+
+        while True:
+            await room.acquire()
+            self._spawn(handle(await self._ingress.get()))
+
+
+def create_app(settings: Settings) -> App:
+    """The router, not yet started."""
+    return App(settings)

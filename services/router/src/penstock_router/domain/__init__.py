@@ -1,0 +1,1 @@
+"""Pure decisions: which model, until when, and what has expired."""

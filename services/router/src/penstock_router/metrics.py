@@ -1,0 +1,18 @@
+"""What the router counts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+ADMISSIONS: Final = Counter("router_admissions_total", "Admissions by outcome.", ["outcome"])
+TIER: Final = Counter("router_decisions_total", "Decisions by model and lane.", ["model", "lane"])
+DECISION_LATENCY: Final = Histogram(
+    "router_decision_latency_ms",
+    "From the question to the decision, without the broker.",
+    buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 50),
+)
+IN_FLIGHT: Final = Gauge("router_admissions_in_flight", "Admissions being decided.")
+OPEN_REQUESTS: Final = Gauge("router_open_requests", "Routed requests without a terminal.")
+EXPIRED: Final = Counter("router_expired_total", "Requests that the sweeper declared expired.")

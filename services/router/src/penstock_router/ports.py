@@ -1,0 +1,42 @@
+"""What the router needs from outside."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from penstock_shared.contracts.requests import RequestEnded, RequestRouted
+
+
+class RequestLog(Protocol):
+    """The event log, as far as the facts of requests go."""
+
+    async def write_routed(
+        self, routed: RequestRouted, *, source: str, traceparent: str | None
+    ) -> int:
+        """Write the first fact; returns its sequence.
+
+        Raises:
+            SequenceConflictError: the request has facts already.
+            UnavailableError: the log did not confirm.
+        """
+        ...
+
+    async def last_fact(
+        self, tenant: str, request_id: str
+    ) -> tuple[int, RequestRouted | RequestEnded] | None:
+        """Sequence and content of the request's last fact."""
+        ...
+
+    async def publish_job(
+        self, routed: RequestRouted, sequence: int, *, source: str, traceparent: str | None
+    ) -> None:
+        """Publish the job that `routed` calls for; a repetition is identical."""
+        ...
+
+    async def write_expired(self, ended: RequestEnded, expected_seq: int, *, source: str) -> None:
+        """Write the sweeper's terminal, and the final frame after it.
+
+        Raises:
+            SequenceConflictError: somebody else ended it first.
+        """
+        ...

@@ -1,0 +1,25 @@
+"""What an operator can set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from penstock_shared.contracts.requests import MAX_DEADLINE_S
+from penstock_shared.contracts.streams import DEFAULT_REQUEST_DEADLINE_S, SWEEP_GRACE_S
+from penstock_shared.runtime.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """`PENSTOCK_*` variables of the router."""
+
+    root_key_file: Path
+    request_deadline_s: Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] = (
+        DEFAULT_REQUEST_DEADLINE_S
+    )
+    """How long a request may take when it does not say so itself."""
+    sweep_grace_s: Annotated[float, Field(ge=0)] = SWEEP_GRACE_S
+    max_in_flight: Annotated[int, Field(ge=1)] = 2_000
+    """Admissions decided at once; above it clients are told to come back."""

@@ -1,0 +1,178 @@
+"""Golden JSON per event version: what was once published must still be read, and look the same.
+
+A breaking change gets a new version in its type, and the old file stays.
+To add a golden file for a new contract: `python -m tests.contracts.test_contracts_golden`.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import pytest
+from pydantic import BaseModel
+
+from penstock_shared.contracts.accounts import KeyRecord, TenantRecord
+from penstock_shared.contracts.audit import AuditCheckpointed
+from penstock_shared.contracts.dead import DeadLetter
+from penstock_shared.contracts.errors import ErrorBody, ErrorReply
+from penstock_shared.contracts.jobs import Job
+from penstock_shared.contracts.models import ModelManifest, ModelRecord
+from penstock_shared.contracts.requests import (
+    Accepted,
+    Admission,
+    AdmissionReply,
+    Decision,
+    Rejected,
+    RequestEnded,
+    RequestRouted,
+    Sampling,
+    Status,
+    Submission,
+    Timings,
+)
+from penstock_shared.contracts.responses import FinalFrame, RequestState
+from penstock_shared.contracts.subjects import Lane
+from penstock_shared.contracts.usage import Price, Usage, UsageReport, UsageRow
+
+GOLDEN: Final = Path(__file__).parent / "golden"
+NOW: Final = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+REQUEST: Final = "0193e7a0-0000-7000-8000-000000000001"
+RUN: Final = "0193e7a0-0000-7000-8000-000000000002"
+PRICE: Final = Price(input_microusd_per_1k=50, output_microusd_per_1k=200)
+ERROR: Final = ErrorBody(message="Too long.", type="invalid_request_error", code="too_long")
+
+ROUTED: Final = RequestRouted(
+    request_id=REQUEST,
+    tenant="acme",
+    key_id="key-1",
+    data_subject="user-1",
+    lane=Lane.INTERACTIVE,
+    attempt=1,
+    decision=Decision(
+        policy="rule-v1",
+        model="penstock-small",
+        probability=1.0,
+        reason="difficulty 0.20 < 1.0",
+        features={"words": 5.0},
+    ),
+    price=PRICE,
+    sampling=Sampling(max_output_tokens=64, temperature=0.5, top_p=0.9),
+    content="1.c2VhbGVk",
+    accepted_at=NOW,
+    deadline=NOW,
+)
+ENDED: Final = RequestEnded(
+    request_id=REQUEST,
+    tenant="acme",
+    key_id="key-1",
+    data_subject="user-1",
+    model="penstock-small",
+    attempt=1,
+    run=RUN,
+    status=Status.COMPLETED,
+    reason="stop",
+    usage=Usage(input_tokens=12, output_tokens=3),
+    price=PRICE,
+    output="1.b3V0cHV0",
+    delta_ends=(3, 5, 8),
+    timings=Timings(queued_ms=1.5, first_token_ms=4.0, total_ms=9.25),
+    routed_at=NOW,
+    ended_at=NOW,
+)
+CONTRACTS: Final[dict[str, BaseModel]] = {
+    "request.routed.v1": ROUTED,
+    "request.ended.v1": ENDED,
+    "job.run.v1": Job.from_routed(ROUTED, 41),
+    "admission.v1": Admission(
+        request_id=REQUEST, key_id="key-1", data_subject="user-1", content="1.c2VhbGVk"
+    ),
+    "admission_reply.accepted.v1": AdmissionReply(
+        reply=Accepted(request_id=REQUEST, model="penstock-small", accepted_at=NOW)
+    ),
+    "admission_reply.rejected.v1": AdmissionReply(
+        reply=Rejected(http_status=429, error=ERROR, retry_after_s=1.5)
+    ),
+    "submission.v1": Submission(input="hello", instructions="be brief"),
+    "frame.final.v1": FinalFrame.from_terminal(ENDED, "onetwofo"),
+    "request_state.v1": RequestState(
+        request_id=REQUEST, status="in_progress", model="penstock-small"
+    ),
+    "dead.letter.v1": DeadLetter(
+        stream="INGRESS",
+        stream_seq=7,
+        subject="v1.acme.requests.queue",
+        headers={"ce-id": "x"},
+        deliveries=1,
+        error=ERROR,
+        content="1.cG9pc29u",
+        died_at=NOW,
+    ),
+    "audit.checkpointed.v1": AuditCheckpointed(
+        tree_size=9, root_hash="cm9vdA==", events_seq=9, checkpoint="penstock.local/audit\n9\n"
+    ),
+    "tenant.v1": TenantRecord(tenant="acme", name="Acme", created_at=NOW),
+    "key.v1": KeyRecord(key_id="key-1", tenant="acme", name="first", hint="abcd", created_at=NOW),
+    "model.v1": ModelRecord(
+        name="penstock-small", version="1", parameters=1_000_000, context_tokens=1024, price=PRICE
+    ),
+    "model_manifest.v1": ModelManifest(
+        name="penstock-small",
+        version="1",
+        parameters=1_000_000,
+        context_tokens=1024,
+        price_input_microusd_per_1k=50,
+        price_output_microusd_per_1k=200,
+        sha256={"model.bin": "00"},
+    ),
+    "error.v1": ErrorReply(error=ERROR),
+    "usage_report.v1": UsageReport(
+        rows=(
+            UsageRow(
+                tenant="acme",
+                model="penstock-small",
+                requests=1,
+                input_tokens=12,
+                output_tokens=3,
+                cost_microusd=1,
+            ),
+        ),
+        events_seq=9,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CONTRACTS))
+def test_golden_files_are_read_and_written_unchanged(name: str) -> None:
+    """The golden text parses to the example, and the example serialises to the golden text."""
+    golden = (GOLDEN / f"{name}.json").read_text()
+    example = CONTRACTS[name]
+    assert type(example).model_validate_json(golden) == example
+    assert json.loads(example.model_dump_json()) == json.loads(golden)
+
+
+def test_every_golden_file_is_still_read() -> None:
+    """A golden file without a contract would be a contract that was dropped silently."""
+    assert {path.stem for path in GOLDEN.glob("*.json")} == set(CONTRACTS)
+
+
+@pytest.mark.parametrize("name", sorted(CONTRACTS))
+def test_newer_emitters_do_not_break_older_readers(name: str) -> None:
+    """An additional field from a newer emitter is ignored, unless users write the contract."""
+    written_by_users = {"submission.v1", "admission.v1"}
+    data = json.loads((GOLDEN / f"{name}.json").read_text()) | {"added_later": 1}
+    model = type(CONTRACTS[name])
+    if name in written_by_users:
+        with pytest.raises(ValueError, match="added_later"):
+            model.model_validate(data)
+    else:
+        assert model.model_validate(data) == CONTRACTS[name]
+
+
+if __name__ == "__main__":
+    for stem, contract in CONTRACTS.items():
+        path = GOLDEN / f"{stem}.json"
+        if not path.exists():
+            path.write_text(json.dumps(json.loads(contract.model_dump_json()), indent=2) + "\n")

@@ -1,0 +1,202 @@
+"""The router on a real nats-server: every door, repetition, refusal and the sweeper."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from penstock_router.app import App, create_app
+from penstock_router.settings import Settings
+from penstock_shared.contracts import subjects
+from penstock_shared.contracts.accounts import TenantRecord
+from penstock_shared.contracts.envelope import Envelope
+from penstock_shared.contracts.models import ModelRecord
+from penstock_shared.contracts.requests import (
+    Accepted,
+    Admission,
+    AdmissionReply,
+    Content,
+    Rejected,
+    RequestEnded,
+    RequestRouted,
+    Status,
+    conversation,
+)
+from penstock_shared.contracts.responses import FinalFrame
+from penstock_shared.contracts.streams import DEAD, EVENTS, JOBS, Bucket
+from penstock_shared.contracts.usage import Price
+from penstock_shared.runtime import kv
+from penstock_shared.runtime.broker import Broker
+from penstock_shared.runtime.clock import IdSource, SystemClock
+from penstock_shared.runtime.keyring import Keyring
+
+IDS = IdSource(SystemClock())
+ROOT = b"k" * 32
+
+
+@pytest.fixture
+async def router(broker: Broker, nats_url: str, tmp_path: Path) -> AsyncIterator[App]:
+    key_file = tmp_path / "root.key"
+    key_file.write_text(base64.b64encode(ROOT).decode())
+    record = ModelRecord(
+        name="small",
+        version="1",
+        parameters=1,
+        context_tokens=64,
+        price=Price(input_microusd_per_1k=1, output_microusd_per_1k=2),
+    )
+    await kv.put(broker, Bucket.MODELS, "small", record.model_dump_json().encode())
+    tenant = TenantRecord(tenant="acme", name="Acme", created_at=datetime.now(UTC))
+    await kv.put(broker, Bucket.TENANTS, "acme", tenant.model_dump_json().encode())
+    settings = Settings(
+        nats_url=nats_url,  # type: ignore[arg-type]
+        root_key_file=key_file,
+        request_deadline_s=60,
+        sweep_grace_s=0.1,
+    )
+    app = create_app(settings)
+    await app.start()
+    yield app
+    await app.drain()
+    await app.stop()
+
+
+async def admit(broker: Broker, request_id: str, **changes: object) -> Accepted | Rejected:
+    ring = Keyring(ROOT, kv.BucketStore(broker, Bucket.DATA_KEYS), SystemClock())
+    content = conversation("hello there")
+    sealed = await ring.seal("acme", "u1", request_id, "content", content.model_dump_json())
+    fields = {"request_id": request_id, "key_id": "k1", "data_subject": "u1", "content": sealed}
+    admission = Admission.model_validate(fields | changes)
+    reply = await broker.request(
+        subjects.admitted("acme"), admission.model_dump_json().encode(), timeout_s=5
+    )
+    return AdmissionReply.model_validate_json(reply.data).reply
+
+
+async def submit(broker: Broker, event_id: str, payload: object) -> Accepted | Rejected:
+    envelope = Envelope(id=event_id, source="/client", type="penstock.request.submit.v1")
+    data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    reply = await broker.client.request(
+        subjects.submit("acme"), data, timeout=5, headers=envelope.headers()
+    )
+    return AdmissionReply.model_validate_json(reply.data).reply
+
+
+async def count(broker: Broker, stream: str) -> int:
+    return int((await broker.jetstream.stream_info(stream)).state.messages)
+
+
+async def test_accepted_means_routed_and_job_are_durable(broker: Broker, router: App) -> None:
+    """When the reply comes, `routed` and the job derived from it are in their streams (I1)."""
+    request_id = IDS.new()
+    reply = await admit(broker, request_id)
+    assert isinstance(reply, Accepted)
+    assert (reply.model, reply.ended) == ("small", False)
+    stored = await broker.last_message(EVENTS, subjects.request_event("acme", request_id))
+    assert stored is not None
+    routed = RequestRouted.model_validate_json(stored.data)
+    assert routed.decision.policy == "rule-v1"
+    assert b"hello there" not in stored.data
+    assert await count(broker, JOBS) == 1
+
+
+async def test_a_repeated_submission_publishes_no_second_fact(broker: Broker, router: App) -> None:
+    """Twenty concurrent repetitions of one id: one `routed`, one job, twenty acceptances (I2)."""
+    request_id = IDS.new()
+    replies = await asyncio.gather(*(admit(broker, request_id) for _ in range(20)))
+    assert all(isinstance(reply, Accepted) for reply in replies)
+    assert await count(broker, EVENTS) == 1
+    assert await count(broker, JOBS) == 1
+
+
+async def test_the_sweeper_ends_what_nobody_ended(broker: Broker, router: App) -> None:
+    """Past the deadline there is one `failed (expired)`, a frame, and a late repeat is told."""
+    request_id = IDS.new()
+    frames = await broker.client.subscribe(subjects.responses("acme", request_id))
+    await admit(broker, request_id, deadline_s=0.5)
+    frame = FinalFrame.model_validate_json((await frames.next_msg(timeout=10)).data)
+    assert (frame.status, frame.reason) == (Status.FAILED, "expired")
+    stored = await broker.last_message(EVENTS, subjects.request_event("acme", request_id))
+    assert stored is not None
+    ended = RequestEnded.model_validate_json(stored.data)
+    assert ended.usage.output_tokens == 0
+    again = await admit(broker, request_id)
+    assert isinstance(again, Accepted)
+    assert again.ended
+
+
+async def test_a_nats_client_is_an_equal(broker: Broker, router: App) -> None:
+    """A CloudEvent on `submit` is sealed, routed and accepted; its key makes it idempotent."""
+    first = await submit(broker, "order-7", {"input": "hi", "max_output_tokens": 5})
+    second = await submit(broker, "order-7", {"input": "hi", "max_output_tokens": 5})
+    assert isinstance(first, Accepted)
+    assert isinstance(second, Accepted)
+    assert first.request_id == second.request_id
+    assert await count(broker, JOBS) == 1
+
+
+@pytest.mark.parametrize(
+    ("payload", "code", "status"),
+    [
+        (b"{not json", "malformed_json", 400),
+        ({"input": ""}, "empty_input", 400),
+        ({"input": "hi", "model": "nope"}, "model_not_found", 404),
+        ({"input": "hi", "max_output_tokens": -1}, "invalid_schema", 422),
+        ({"input": "hi", "max_output_tokens": 10**9}, "invalid_schema", 422),
+        ({"input": "hi", "surprise": 1}, "invalid_schema", 422),
+        ({"input": "x" * 300_000}, "input_too_large", 413),
+        ({}, "invalid_schema", 422),
+    ],
+)
+async def test_bad_submissions_are_refused_and_leave_no_trace(
+    broker: Broker, router: App, payload: object, code: str, status: int
+) -> None:
+    """Each gets its error in the API's format; nothing reaches the log."""
+    reply = await submit(broker, IDS.new(), payload)
+    assert isinstance(reply, Rejected)
+    assert (reply.error.code, reply.http_status) == (code, status)
+    assert await count(broker, EVENTS) == 0
+
+
+@pytest.mark.parametrize("headers", [None, {"ce-specversion": "1.0", "ce-id": "x"}])
+async def test_poison_on_the_queue_is_buried(
+    broker: Broker, router: App, headers: dict[str, str] | None
+) -> None:
+    """What is no CloudEvent goes to DEAD and is not delivered again."""
+    await broker.jetstream.publish(subjects.queue("acme"), b"\xff\xfe no json", headers=headers)
+    async with asyncio.timeout(10):
+        while await count(broker, DEAD) == 0:
+            await asyncio.sleep(0.05)
+    stored = await broker.last_message(DEAD, subjects.dead("acme", "ingress"))
+    assert stored is not None
+    assert b"not_a_cloudevent" in stored.data
+
+
+async def test_the_queue_admits_without_a_reply(broker: Broker, router: App) -> None:
+    """Fire and forget: a job appears, and the work queue is empty again."""
+    envelope = Envelope(id="job-1", source="/client", type="penstock.request.submit.v1")
+    await broker.jetstream.publish(
+        subjects.queue("acme"), b'{"input":"hi"}', headers=envelope.headers()
+    )
+    async with asyncio.timeout(10):
+        while await count(broker, JOBS) == 0 or await count(broker, "INGRESS") > 0:
+            await asyncio.sleep(0.05)
+
+
+async def test_an_unreadable_content_is_refused(broker: Broker, router: App) -> None:
+    """Content sealed for another request cannot be admitted (I8)."""
+    reply = await admit(broker, IDS.new(), content="1.AAAA")
+    assert isinstance(reply, Rejected)
+    assert reply.error.code == "content_unreadable"
+
+
+def test_content_round_trips() -> None:
+    """What is sealed is the conversation, nothing else."""
+    content = conversation("hi", "be brief")
+    assert Content.model_validate_json(content.model_dump_json()) == content

@@ -1,0 +1,1 @@
+"""What tests share: running stacks, and ways to ask them."""
