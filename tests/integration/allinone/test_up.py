@@ -8,10 +8,13 @@ import stat
 import subprocess
 import sys
 
+import nats
 from tests.integration.allinone.running_stack import wait_until
 
 from penstock.embedded.leftovers import processes_in
 from penstock.run_file import is_alive
+from penstock_shared.contracts.streams import JOBS
+from penstock_shared.contracts.subjects import EVERY_JOB, Lane, job
 
 ALL = "billing,audit,router,worker,realtime"
 
@@ -45,6 +48,21 @@ def test_the_demo_key_is_kept_across_restarts(start_stack, dummies):
     assert {k: before[k] for k in ("api_key", "http", "nats", "postgres", "redis")} == {
         k: after[k] for k in ("api_key", "http", "nats", "postgres", "redis")
     }
+
+
+async def test_workers_follow_the_queue(start_stack, dummies):
+    """`--workers auto`: jobs that wait bring a second worker, which the files then name."""
+    stack = start_stack("data", "--workers", "auto", services="worker", env=dummies)
+    assert "worker-2" not in stack.ready()["pids"]
+    bus = await nats.connect(stack.services_bus())
+    jetstream = bus.jetstream()
+    await jetstream.add_stream(name=JOBS, subjects=[EVERY_JOB])
+    await jetstream.add_consumer(JOBS, durable_name="small-standard", filter_subject=EVERY_JOB)
+    for _ in range(40):
+        await jetstream.publish(job("acme", "small", Lane.STANDARD), b"{}")
+    await bus.close()
+    wait_until(lambda: "worker-2" in stack.ready()["pids"], "a second worker")
+    wait_until(lambda: "worker-2" in stack.ready()["metrics"], "its metrics")
 
 
 def test_a_killed_service_comes_back(start_stack, dummies):

@@ -17,7 +17,7 @@ ENVIRON = {"PATH": "/bin", "PENSTOCK_ADMIN_KEY": "inherited", "PENSTOCK_API_KEY"
 
 @pytest.fixture
 def plan(tmp_path):
-    settings = read_settings(ENVIRON, data_dir=tmp_path, port=0, workers=2)
+    settings = read_settings(ENVIRON, data_dir=tmp_path, port=0, workers="2")
     names = [ops_port_name(instance) for instance in instances(settings)]
     return ServicePlan(
         settings=settings,

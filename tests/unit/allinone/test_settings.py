@@ -8,7 +8,7 @@ from penstock.settings import SERVICES, UpSettings, read_settings
 
 
 def read(environ: dict[str, str]) -> UpSettings:
-    return read_settings(environ, data_dir=None, port=0, workers=1)
+    return read_settings(environ, data_dir=None, port=0, workers="1")
 
 
 def test_all_services_start_unless_some_are_named():

@@ -13,9 +13,10 @@ from penstock.secret_store import Secrets, ensure_root_key, load_or_create_secre
 from penstock.services import (
     HTTP_PORT_NAME,
     ServicePlan,
-    instances,
     metrics_urls,
     ops_port_name,
+    possible_instances,
+    service_spec,
     service_specs,
 )
 from penstock.settings import UpSettings
@@ -33,6 +34,11 @@ class Blueprint:
     secrets: Secrets
     addresses: Addresses
     specs: tuple[ProcessSpec, ...]
+    plan: ServicePlan
+
+    def worker(self, name: str) -> ProcessSpec:
+        """Describe one more worker (`worker-2`)."""
+        return service_spec(self.plan, name)
 
 
 def draw_up(settings: UpSettings, data_dir: DataDir, environ: Mapping[str, str]) -> Blueprint:
@@ -65,12 +71,13 @@ def draw_up(settings: UpSettings, data_dir: DataDir, environ: Mapping[str, str])
         secrets=secrets,
         addresses=_addresses(plan, endpoints),
         specs=(*endpoints.specs, *service_specs(plan)),
+        plan=plan,
     )
 
 
 def _ports(settings: UpSettings, remembered: Mapping[str, int]) -> dict[str, int]:
     """Choose the ports of this start; those not needed now stay remembered."""
-    names = [ops_port_name(instance) for instance in instances(settings)]
+    names = [ops_port_name(instance) for instance in possible_instances(settings)]
     names += server_port_names(settings)
     fixed: dict[str, int] = {}
     if settings.http_port == 0:

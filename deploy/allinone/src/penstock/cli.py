@@ -5,10 +5,10 @@ import sys
 import typer
 
 from penstock import __version__
-from penstock.commands import ps, up
+from penstock.commands import keys, ps, tenants, up, usage
 from penstock.errors import OperatorError
 
-COMMANDS = (up, ps)
+COMMANDS = (up, ps, tenants, keys, usage)
 
 
 def build_app() -> typer.Typer:

@@ -1,14 +1,17 @@
 """What people see in the terminal; colours and tables only where there is one."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from penstock.errors import OperatorError
 from penstock.run_file import ReadyFile
 
+# Nothing is cut off for a program that reads along.
+_PIPED_WIDTH = 250
 _STATE_STYLES = {"ready": "green", "starting": "yellow", "backing_off": "red", "dead": "red"}
 
 
@@ -52,6 +55,22 @@ def show_processes(rows: Iterable[Mapping[str, Any]]) -> None:
         ports = " ".join(f"{name}:{port}" for name, port in row["ports"].items())
         table.add_row(row["name"], str(row["pid"] or "-"), state, str(row["restarts"]), ports)
     Console(highlight=False).print(table)
+
+
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[str] = ()
+) -> None:
+    """Print rows under their columns; those named in `right` hold numbers.
+
+    Cells are shown as they are: a name that looks like markup stays a name.
+    """
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console(highlight=False)
+    console.print(table, width=None if console.is_terminal else _PIPED_WIDTH, crop=False)
 
 
 def show_error(error: OperatorError) -> None:

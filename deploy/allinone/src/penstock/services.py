@@ -37,15 +37,21 @@ class ServicePlan:
 
 
 def instances(settings: UpSettings) -> list[str]:
-    """Name the service processes in start order; workers are numbered from 1."""
+    """Name the service processes that start first; workers are numbered from 1."""
+    return _instances(settings, settings.workers.least)
+
+
+def possible_instances(settings: UpSettings) -> list[str]:
+    """Name the service processes that may ever run."""
+    return _instances(settings, settings.workers.most)
+
+
+def _instances(settings: UpSettings, workers: int) -> list[str]:
+    numbered = [f"worker-{number}" for number in range(1, workers + 1)]
     return [
         instance
         for service in settings.services
-        for instance in (
-            [f"worker-{number}" for number in range(1, settings.workers + 1)]
-            if service == "worker"
-            else [service]
-        )
+        for instance in (numbered if service == "worker" else [service])
     ]
 
 
@@ -55,10 +61,10 @@ def ops_port_name(instance: str) -> str:
 
 
 def metrics_urls(plan: ServicePlan) -> dict[str, str]:
-    """Map each service process to the address of its metrics."""
+    """Map each service process that may run to the address of its metrics."""
     return {
         instance: f"http://{LOOPBACK}:{plan.ports[ops_port_name(instance)]}/metrics"
-        for instance in instances(plan.settings)
+        for instance in possible_instances(plan.settings)
     }
 
 

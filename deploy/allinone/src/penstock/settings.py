@@ -1,5 +1,6 @@
 """What the operator decides: options of `penstock up` and `PENSTOCK_*` variables, read once."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from penstock.data_dir import resolve_data_dir
 from penstock.errors import OperatorError
 from penstock.remembered import Topology
+from penstock.scaling import WorkerRange
 
 SERVICES = ("billing", "audit", "router", "worker", "realtime")
 DEFAULT_HTTP_PORT = 8080
@@ -23,7 +25,7 @@ class UpSettings(BaseModel):
     http_host: str
     # 0 lets the system choose; the choice is kept for the next start.
     http_port: int = Field(ge=0, le=65535)
-    workers: int = Field(ge=1, le=_MOST_WORKERS)
+    workers: WorkerRange
     services: tuple[str, ...]
     topology: Topology
     log_level: str
@@ -39,7 +41,7 @@ class UpSettings(BaseModel):
 
 
 def read_settings(
-    environ: Mapping[str, str], *, data_dir: Path | None, port: int, workers: int
+    environ: Mapping[str, str], *, data_dir: Path | None, port: int, workers: str
 ) -> UpSettings:
     """Combine options and environment.
 
@@ -50,7 +52,7 @@ def read_settings(
         data_dir=resolve_data_dir(data_dir, environ),
         http_host=environ.get("PENSTOCK_HTTP_HOST", "127.0.0.1"),
         http_port=port,
-        workers=workers,
+        workers=_workers(workers),
         services=_services(environ.get("PENSTOCK_SERVICES")),
         topology=_topology(environ.get("PENSTOCK_NATS_TOPOLOGY", Topology.SINGLE.value)),
         log_level=environ.get("PENSTOCK_LOG_LEVEL", "INFO"),
@@ -62,6 +64,17 @@ def read_settings(
         stream_replicas=_replicas(environ.get("PENSTOCK_STREAM_REPLICAS")),
         admin_key=_secret(environ.get("PENSTOCK_ADMIN_KEY")),
     )
+
+
+def _workers(text: str) -> WorkerRange:
+    """A number of workers, or `auto`: from one up to one per processor."""
+    if text == "auto":
+        return WorkerRange(1, max(2, len(os.sched_getaffinity(0))))
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_WORKERS:
+        raise OperatorError(
+            f"--workers is {text!r}.", f"Give a number from 1 to {_MOST_WORKERS}, or auto."
+        )
+    return WorkerRange(int(text), int(text))
 
 
 def _services(text: str | None) -> tuple[str, ...]:

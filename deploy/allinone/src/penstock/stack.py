@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from penstock.autoscaler import Autoscaler, job_lags
 from penstock.blueprint import Blueprint, draw_up
 from penstock.bootstrap import DEMO_TENANT, DemoTenant, ensure_demo_tenant
 from penstock.data_dir import DataDir
@@ -76,6 +77,7 @@ class _Stack:
         self._supervisor.start()
         try:
             await self._unless_stopped(self._become_ready())
+            await self._unless_stopped(self._follow_queue())
             await self._stop_wanted.wait()
         finally:
             await self._supervisor.stop()
@@ -118,6 +120,14 @@ class _Stack:
         self._publish()
         self._options.announce(self._ready(self._demo))
 
+    async def _follow_queue(self) -> None:
+        """Scale the workers for as long as the stack runs, if their number is not fixed."""
+        blueprint = self._blueprint
+        bounds = blueprint.settings.workers
+        if bounds.is_elastic and "worker" in blueprint.settings.services:
+            async with job_lags(blueprint.addresses.nats_url) as lags:
+                await Autoscaler(self._supervisor, blueprint.worker, lags, bounds).run()
+
     async def _provide_demo(self) -> DemoTenant:
         blueprint = self._blueprint
         if "billing" not in blueprint.settings.services:
@@ -149,6 +159,7 @@ class _Stack:
 
     def _ready(self, demo: DemoTenant) -> ReadyFile:
         addresses = self._blueprint.addresses
+        running = {status.name: status for status in self._supervisor.statuses()}
         return ReadyFile(
             http=addresses.http,
             nats=addresses.nats,
@@ -157,8 +168,8 @@ class _Stack:
             tenant=demo.tenant,
             api_key=demo.api_key,
             admin_key=addresses.admin_key,
-            metrics=addresses.metrics,
-            pids={s.name: s.pid for s in self._supervisor.statuses() if s.pid is not None},
+            metrics={name: url for name, url in addresses.metrics.items() if name in running},
+            pids={s.name: s.pid for s in running.values() if s.pid is not None},
         )
 
 

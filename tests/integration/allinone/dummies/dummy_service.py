@@ -7,23 +7,37 @@ import asyncio
 import os
 import signal
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nats
 
+from penstock_shared.contracts import subjects
+from penstock_shared.contracts.accounts import CreatedKey, KeyRecord, TenantRecord
+
 INSTANCE = os.environ["PENSTOCK_INSTANCE"]
 SERVICE = INSTANCE.partition("-")[0]
 DIARY = Path(os.environ["DUMMY_DIARY"])
+SECRET = "psk_dummy"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TENANT = TenantRecord(tenant="demo", name="Demo", created_at=NOW)
+KEY = KeyRecord(key_id="key_1", tenant="demo", name="bootstrap", hint="ummy", created_at=NOW)
 ANSWERS = {
-    "v1.admin.accounts.create_tenant": b'{"ok": true}',
-    "v1.admin.accounts.create_key": b'{"ok": true, "key": {"id": "k1"}, "secret": "psk_dummy"}',
+    subjects.accounts("create-tenant"): TENANT,
+    subjects.accounts("create-key"): CreatedKey(key=KEY, secret=SECRET),
 }
+EXISTS = b'{"error": {"message": "There is one.", "type": "x", "code": "already_exists"}}'
 
 
 def note(what: str) -> None:
     """Add a line to the diary that all dummies share; one write, so lines never mix."""
     with DIARY.open("a") as diary:
         diary.write(f"{INSTANCE} {what}\n")
+
+
+def words_in_diary() -> set[str]:
+    """What was noted, by this run or one before it."""
+    return set(DIARY.read_text().split())
 
 
 async def answer_ops(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -53,10 +67,17 @@ async def answer_bus() -> None:
     """Answer the bootstrap's requests over the real bus."""
     connection = await nats.connect(os.environ["PENSTOCK_NATS_URL"].split(","))
 
-    async def answer(message) -> None:
-        await message.respond(ANSWERS[message.subject])
+    known = words_in_diary()
 
-    await connection.subscribe("v1.admin.accounts.*", cb=answer)
+    async def answer(message) -> None:
+        if message.subject in known:
+            await message.respond(EXISTS)
+            return
+        known.add(message.subject)
+        note(message.subject)
+        await message.respond(ANSWERS[message.subject].model_dump_json().encode())
+
+    await connection.subscribe(subjects.EVERY_ACCOUNTS, cb=answer)
     await connection.flush()
 
 

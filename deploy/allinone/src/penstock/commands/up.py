@@ -22,7 +22,7 @@ Examples:
 
   penstock up --port 0 --data-dir ./data
 
-  penstock up --ready-file ready.json --workers 2
+  penstock up --ready-file ready.json --workers auto
 
 Set PENSTOCK_NATS_URL, PENSTOCK_POSTGRES_DSN or PENSTOCK_REDIS_URL to use a server of your own.
 """
@@ -46,7 +46,13 @@ def up(
             help="Write addresses and keys to this JSON file (mode 0600) when all is ready.",
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Number of worker processes.")] = 1,
+    workers: Annotated[
+        str,
+        typer.Option(
+            metavar="N|auto",
+            help="Number of worker processes; auto follows the queue, up to one per processor.",
+        ),
+    ] = "1",
     verbose: Annotated[bool, typer.Option("--verbose", help="Show the services' logs.")] = False,
 ) -> None:
     """Start a stack and stay in the foreground until it is stopped."""
