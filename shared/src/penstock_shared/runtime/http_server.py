@@ -25,20 +25,17 @@ class HttpServer:
     """One listening address. `port` 0 takes a free one."""
 
     def __init__(self, app: ASGIApp, host: str, port: int, **options: Any) -> None:
-        self._host, self._wanted_port = host, port
+        self._host, self._port = host, port
         self._config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", server_header=False, **options
         )
         self._server = _Server(self._config)
-        self._socket: socket.socket | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int:
         """The port that is listened on."""
-        if self._socket is None:
-            return self._wanted_port
-        return int(self._socket.getsockname()[1])
+        return self._port
 
     async def start(self) -> None:
         """Listen.
@@ -50,15 +47,20 @@ class HttpServer:
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((self._host, self._wanted_port))
+            listener.bind((self._host, self._port))
         except OSError as error:
             listener.close()
-            msg = f"Port {self._wanted_port} is in use: choose another, or 0 for any free one."
+            msg = f"Port {self._port} is in use: choose another, or 0 for any free one."
             raise UnavailableError(msg, code="port_in_use") from error
-        self._socket = listener
+        self._port = int(listener.getsockname()[1])
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name="http")
         while not self._server.started and not self._task.done():  # noqa: ASYNC110
             await asyncio.sleep(0.002)  # uvicorn tells by an attribute, not by an event
+
+    def stop_accepting(self) -> None:
+        """Refuse new connections; those that are open go on. A drain begins with it."""
+        for server in self._server.servers:
+            server.close()
 
     async def stop(self, grace_s: float = 1.0) -> None:
         """Stop listening; open connections get `grace_s` to finish."""
