@@ -27,7 +27,7 @@ def root_key_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start_billing(
-    broker: Broker,  # noqa: ARG001  empties the streams first
+    broker: Broker,
     nats_url: str,
     postgres_dsn: str,
     root_key_file: Path,

@@ -52,12 +52,11 @@ async def _ask(nats_url: str, subject: str, question: BaseModel, answer: type[A]
     from nats.errors import Error as BusError  # noqa: PLC0415 - as above
 
     try:
-        connection = await nats.connect(
-            nats_url.split(","),
-            name="penstock-cli",
-            allow_reconnect=False,
-            connect_timeout=_CONNECT_TIMEOUT_S,
-        )
+        # The client's own timeout is one per try, and it tries for two minutes.
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            connection = await nats.connect(
+                nats_url.split(","), name="penstock-cli", allow_reconnect=False, error_cb=_silent
+            )
     except (BusError, OSError, TimeoutError) as error:
         raise OperatorError(
             "The bus does not answer.",
@@ -72,6 +71,10 @@ async def _ask(nats_url: str, subject: str, question: BaseModel, answer: type[A]
     finally:
         await connection.close()
     return _read(reply, answer)
+
+
+async def _silent(_: Exception) -> None:
+    """The client would print every failed try; the operator gets one sentence."""
 
 
 async def _request(connection: Any, subject: str, payload: bytes) -> bytes:

@@ -1,0 +1,94 @@
+"""`penstock tenants`, `keys` and `usage`, run as an operator runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+
+from tests.support.billing import Operator, StartBilling, terminal
+
+from penstock_shared.contracts.accounts import looks_like_api_key
+
+
+class Terminal:
+    """Runs the `penstock` command against the stack of the test."""
+
+    def __init__(self, nats_url: str) -> None:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")}
+        self._env = {**kept, "PENSTOCK_NATS_URL": nats_url}
+
+    async def run(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit status, standard output, standard error."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "penstock",
+            *arguments,
+            env=self._env,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        return process.returncode or 0, out.decode(), err.decode()
+
+
+async def test_an_operators_day(
+    start_billing: StartBilling, operator: Operator, nats_url: str
+) -> None:
+    """Tenant, key, usage, revocation; the secret stands alone on standard output."""
+    terminal_ = Terminal(nats_url)
+    async with start_billing():
+        status, out, _ = await terminal_.run("tenants", "create", "acme", "--name", "[b]Acme")
+        assert status == 0
+        assert "penstock keys create acme" in out
+        status, secret, warning = await terminal_.run("keys", "create", "acme", "--name", "ci")
+        assert status == 0
+        assert looks_like_api_key(secret.strip())
+        assert "only time" in warning
+        _, out, _ = await terminal_.run("tenants", "list")
+        assert "[b]Acme" in out
+        await operator.publish(terminal(tokens=(1000, 489)))
+        await operator.caught_up()
+        _, out, _ = await terminal_.run("usage")
+        assert "$0.001234" in out
+        _, out, _ = await terminal_.run("usage", "--tenant", "acme", "--json")
+        assert json.loads(out)["rows"][0]["cost_microusd"] == 1234
+        _, out, _ = await terminal_.run("keys", "list", "--json")
+        (key,) = json.loads(out)["keys"]
+        status, out, _ = await terminal_.run("keys", "revoke", key["key_id"])
+        assert status == 0
+        assert "is revoked" in out
+        _, out, _ = await terminal_.run("keys", "list", "--tenant", "acme")
+        assert "revoked 20" in out
+        assert secret.strip() not in out
+
+
+async def test_refusals_are_sentences(start_billing: StartBilling, nats_url: str) -> None:
+    """What cannot be done ends with status 1, what was wrong and the next step; no traceback."""
+    terminal_ = Terminal(nats_url)
+    cases = {
+        "no valid tenant": ("tenants", "create", "Not A Name", "--name", "x"),
+        "platform's own name": ("tenants", "create", "platform", "--name", "x"),
+        "no tenant 'nobody'": ("keys", "create", "nobody", "--name", "x"),
+        "no key 'key_0'": ("keys", "revoke", "key_0"),
+    }
+    async with start_billing():
+        for sentence, arguments in cases.items():
+            status, out, err = await terminal_.run(*arguments)
+            assert status == 1
+            assert sentence in err
+            assert "--help" in err
+            assert "Traceback" not in err
+            assert not out
+
+
+async def test_nobody_there(nats_url: str) -> None:
+    """Without billing, and without a bus, the command says so and what to do."""
+    status, _, err = await Terminal(nats_url).run("usage")
+    assert status == 1
+    assert "Billing does not answer" in err
+    status, _, err = await Terminal("nats://127.0.0.1:1").run("usage")
+    assert status == 1
+    assert "The bus does not answer" in err
