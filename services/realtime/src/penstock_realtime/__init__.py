@@ -1,1 +1,1 @@
-"""placeholder"""
+"""Penstock's edge: OpenAI's Responses API in front, NATS behind."""

@@ -1,0 +1,242 @@
+"""The composition root: the only file that constructs clients and binds subjects."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from penstock_realtime.adapters.nats_auth import CalloutCodec
+from penstock_realtime.adapters.nats_disconnect import NatsDisconnector
+from penstock_realtime.adapters.nats_event_log import NatsCancelCommands, NatsRequestLog
+from penstock_realtime.adapters.nats_frames import NatsFrames
+from penstock_realtime.adapters.nats_router import NatsRouter
+from penstock_realtime.adapters.redis_rate_limit import RedisRateLimiter
+from penstock_realtime.handlers import LoginHandler, RequestGetHandler
+from penstock_realtime.http.api import build_api
+from penstock_realtime.http.front import Front
+from penstock_realtime.http.models import ModelsApi
+from penstock_realtime.http.protocol import server_options
+from penstock_realtime.http.responses import ResponsesApi
+from penstock_realtime.http.socket import SocketServices
+from penstock_realtime.http.sockets import Sockets
+from penstock_realtime.serving.admission import Admissions
+from penstock_realtime.serving.following import Sources
+from penstock_realtime.serving.lookup import Lookup
+from penstock_realtime.serving.orphans import Orphans
+from penstock_realtime.serving.revocation import Revocations
+from penstock_realtime.settings import Settings
+from penstock_shared.contracts import subjects
+from penstock_shared.contracts.accounts import KeyRecord, TenantRecord, TenantStatus
+from penstock_shared.contracts.errors import PermanentError
+from penstock_shared.contracts.models import ModelRecord
+from penstock_shared.contracts.streams import Bucket
+from penstock_shared.runtime.access import AccessControl
+from penstock_shared.runtime.broker import Broker
+from penstock_shared.runtime.clock import IdSource, SystemClock
+from penstock_shared.runtime.http_server import HttpServer
+from penstock_shared.runtime.keyring import Keyring, read_root_key
+from penstock_shared.runtime.kv import BucketMirror, BucketStore
+from penstock_shared.runtime.provision import provision, provision_volatile
+
+QUEUE_GROUP: Final = "realtime"
+AUTH_SUBJECT: Final = "$SYS.REQ.USER.AUTH"
+ACCOUNT: Final = "PENSTOCK"
+"""The NATS account in which services and tenants live."""
+_STOP_GRACE_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Mirrors:
+    """What is decided from memory."""
+
+    keys: BucketMirror[KeyRecord]
+    tenants: BucketMirror[TenantRecord]
+    models: BucketMirror[ModelRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class _Doors:
+    """Where clients come in, in the order in which a drain closes them."""
+
+    server: HttpServer
+    front: Front
+    sockets: Sockets
+
+
+class App:
+    """One realtime process."""
+
+    name: Final = "realtime"
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings: Final = settings
+        self._clock = SystemClock()
+        self._closing = AsyncExitStack()
+        self._broker: Broker | None = None
+        self._disconnector: NatsDisconnector | None = None
+        self._doors: _Doors | None = None
+        self._orphans: Orphans | None = None
+        self._revocations = Revocations(self._revoke)
+
+    @property
+    def http_port(self) -> int:
+        """The port of the API; the real one once it listens."""
+        return self.settings.http_port if self._doors is None else self._doors.server.port
+
+    async def start(self) -> None:
+        """Connect, load the mirrors, bind the subjects, and only then open the doors.
+
+        Raises:
+            PermanentError: a setting or the root key is missing or wrong.
+            UnavailableError: NATS does not answer, or the port is taken.
+        """
+        root_key = self._root_key()
+        broker = await self._connect()
+        mirrors = await self._load_mirrors(broker)
+        access = AccessControl(mirrors.keys, mirrors.tenants)
+        sources = Sources(
+            frames=NatsFrames(broker),
+            facts=NatsRequestLog(broker),
+            vault=Keyring(root_key, BucketStore(broker, Bucket.DATA_KEYS), self._clock),
+            clock=self._clock,
+            silence_s=self.settings.silence_s,
+        )
+        source = f"/penstock/realtime/{self.settings.instance}"
+        lookup = Lookup(sources, NatsCancelCommands(broker, source))
+        self._orphans = Orphans(lookup, self.settings.lost_socket_grace_s)
+        self._closing.push_async_callback(self._orphans.stop)
+        await self._bind(broker, lookup, access)
+        self._doors = self._build_doors(broker, mirrors, access, lookup, self._orphans)
+        await self._doors.server.start()
+        self._closing.push_async_callback(self._doors.server.stop, _STOP_GRACE_S)
+        suspended = {t.tenant for t in mirrors.tenants.values() if _suspended(t)}
+        self._revocations.begin(mirrors.keys, suspended)
+
+    def problems(self) -> list[str]:
+        """Why it is not ready. Redis away is none: limits are then kept by each instance."""
+        if self._broker is None or self._doors is None:
+            return ["starting"]
+        return [] if self._broker.is_connected else ["nats is away"]
+
+    async def drain(self) -> None:
+        """Accept nothing new, and let what runs end; sockets are closed with 1012."""
+        if self._doors is None:
+            return
+        self._doors.server.stop_accepting()
+        await asyncio.gather(self._doors.front.drain(), self._doors.sockets.drain())
+
+    async def stop(self) -> None:
+        """Close everything, in the opposite order."""
+        await self._closing.aclose()
+
+    def _root_key(self) -> bytes:
+        if self.settings.root_key_file is None:
+            msg = "PENSTOCK_ROOT_KEY_FILE is not set: content cannot be sealed without it."
+            raise PermanentError(msg, code="root_key_missing")
+        return read_root_key(self.settings.root_key_file)
+
+    async def _connect(self) -> Broker:
+        broker = await Broker.connect(self.settings.nats_url, name=self.name)
+        self._closing.push_async_callback(broker.close)
+        await provision(broker, self.settings.stream_replicas)
+        broker.on_reconnect(lambda: provision_volatile(broker))
+        if self.settings.nats_sys_url is not None:
+            system = await Broker.connect(self.settings.nats_sys_url, name=f"{self.name}-sys")
+            self._closing.push_async_callback(system.close)
+            self._disconnector = NatsDisconnector(system, ACCOUNT)
+        self._broker = broker
+        return broker
+
+    async def _load_mirrors(self, broker: Broker) -> _Mirrors:
+        mirrors = _Mirrors(
+            keys=BucketMirror(broker, Bucket.KEYS, KeyRecord.model_validate_json, self._on_key),
+            tenants=BucketMirror(
+                broker, Bucket.TENANTS, TenantRecord.model_validate_json, self._on_tenant
+            ),
+            models=BucketMirror(broker, Bucket.MODELS, ModelRecord.model_validate_json),
+        )
+        for mirror in (mirrors.keys, mirrors.tenants, mirrors.models):
+            await mirror.start()
+            self._closing.push_async_callback(mirror.stop)
+        return mirrors
+
+    async def _bind(self, broker: Broker, lookup: Lookup, access: AccessControl) -> None:
+        gets = RequestGetHandler(lookup)
+        await broker.client.subscribe(
+            subjects.EVERY_REQUEST_GET, queue=QUEUE_GROUP, cb=gets.on_request_get
+        )
+        if self.settings.auth_callout_seed is not None:
+            seed = self.settings.auth_callout_seed.get_secret_value()
+            logins = LoginHandler(access, CalloutCodec(seed, ACCOUNT, time.time))
+            await broker.client.subscribe(AUTH_SUBJECT, queue=QUEUE_GROUP, cb=logins.on_login)
+
+    def _build_doors(
+        self,
+        broker: Broker,
+        mirrors: _Mirrors,
+        access: AccessControl,
+        lookup: Lookup,
+        orphans: Orphans,
+    ) -> _Doors:
+        settings, ids = self.settings, IdSource(self._clock)
+        admissions = Admissions(
+            limiter=self._rate_limiter(),
+            models=mirrors.models,
+            router=NatsRouter(broker, settings.admission_timeout_s),
+            sources=lookup.sources,
+            ids=ids,
+        )
+        sockets = Sockets(
+            access,
+            SocketServices(admissions, lookup, orphans, settings.max_responses_per_socket),
+        )
+        api = build_api(
+            ResponsesApi(access, admissions, lookup, settings.max_body_bytes),
+            ModelsApi(access, mirrors.models),
+            sockets,
+        )
+        front = Front(api, ids)
+        options = server_options(settings.max_header_bytes, settings.max_body_bytes)
+        server = HttpServer(front, settings.http_host, settings.http_port, **options)
+        return _Doors(server, front, sockets)
+
+    def _rate_limiter(self) -> RedisRateLimiter:
+        redis: Redis | None = None
+        if self.settings.redis_url is not None:
+            redis = Redis.from_url(
+                self.settings.redis_url.get_secret_value(),
+                socket_timeout=self.settings.redis_timeout_s,
+                socket_connect_timeout=self.settings.redis_timeout_s,
+                retry=Retry(NoBackoff(), 0),  # the limiter has its own way out
+            )
+            self._closing.push_async_callback(redis.aclose)
+        return RedisRateLimiter(redis, self.settings.redis_timeout_s, self._clock.monotonic_s)
+
+    def _on_key(self, _: str, key: KeyRecord | None) -> None:
+        self._revocations.on_key(key)
+
+    def _on_tenant(self, _: str, tenant: TenantRecord | None) -> None:
+        self._revocations.on_tenant(tenant)
+
+    def _revoke(self, key_ids: Collection[str]) -> None:
+        if self._doors is not None:
+            self._doors.sockets.revoke(key_ids)
+        if self._disconnector is not None and self._orphans is not None:
+            self._orphans.spawn(self._disconnector.disconnect(key_ids))
+
+
+def _suspended(tenant: TenantRecord) -> bool:
+    return tenant.status is not TenantStatus.ACTIVE
+
+
+def create_app(settings: Settings) -> App:
+    """What `__main__` runs."""
+    return App(settings)

@@ -1,0 +1,1 @@
+"""OpenAI's API over HTTP, server-sent events and WebSocket."""

@@ -1,0 +1,156 @@
+"""`/v1/responses` over plain HTTP and server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from penstock_realtime.domain.create_request import parse_create
+from penstock_realtime.domain.rendering import Framing, compact
+from penstock_realtime.domain.response_object import finished
+from penstock_realtime.errors import FeedClosedError
+from penstock_realtime.http.bearer import bearer
+from penstock_realtime.http.body import read_body
+from penstock_realtime.http.errors import Headers, error_response
+from penstock_realtime.ports import Allowance
+from penstock_realtime.serving.admission import Admissions, Admitted, require_allowed
+from penstock_realtime.serving.following import Following
+from penstock_realtime.serving.lookup import Lookup
+from penstock_realtime.serving.streaming import events
+from penstock_shared.contracts.errors import PenstockError, PermanentError, TransientError
+from penstock_shared.contracts.ids import parse_request_id
+from penstock_shared.runtime.access import AccessControl
+from penstock_shared.runtime.telemetry import log
+
+_CLIENT_GONE = 499
+"""nginx's status for it; nobody reads it but the metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponsesApi:
+    """The endpoints of one resource."""
+
+    access: AccessControl
+    admissions: Admissions
+    lookup: Lookup
+    max_body_bytes: int
+
+    async def create(self, request: Request) -> Response:
+        """`POST /v1/responses`."""
+        identity = self.access.authenticate(bearer(request.headers.get("authorization")))
+        call = self.admissions.identify(
+            identity, request.headers.get("idempotency-key"), request.headers.get("traceparent")
+        )
+        request.scope["state"]["request_id"] = call.request_id
+        allowance = await self.admissions.limit(call)
+        headers = limit_headers(allowance)
+        try:
+            require_allowed(allowance)
+            given = parse_create(await read_body(request, self.max_body_bytes))
+            admitted = await self.admissions.admit(call, given)
+        except PenstockError as error:
+            return error_response(error, headers)
+        if given.stream:
+            return SseResponse(admitted, self.lookup, call.tenant, headers)
+        return await self._whole(request, admitted, call.tenant, headers)
+
+    async def retrieve(self, request: Request) -> Response:
+        """`GET /v1/responses/{id}`: from the event log."""
+        identity = self.access.authenticate(bearer(request.headers.get("authorization")))
+        for name in request.query_params:
+            if name not in {"include", "include[]", "stream"} or request.query_params[name] not in {
+                "",
+                "false",
+            }:
+                msg = f"The query parameter {name[:80]!r} is not supported."
+                raise PermanentError(msg, code="unsupported_parameter", param=name[:80])
+        request_id = parse_request_id(request.path_params["response_id"])
+        body = await self.lookup.response(identity.tenant.tenant, request_id)
+        return Response(compact(body), media_type="application/json")
+
+    async def cancel(self, request: Request) -> Response:
+        """`POST /v1/responses/{id}/cancel`."""
+        identity = self.access.authenticate(bearer(request.headers.get("authorization")))
+        request_id = parse_request_id(request.path_params["response_id"])
+        body = await self.lookup.cancel(identity.tenant.tenant, request_id)
+        return Response(compact(body), media_type="application/json")
+
+    async def _whole(
+        self, request: Request, admitted: Admitted, tenant: str, headers: Headers
+    ) -> Response:
+        following = admitted.following
+        try:
+            async with _closed_on_disconnect(request.receive, following):
+                final = await following.final(ended=admitted.accepted.ended)
+        except FeedClosedError:
+            await cancel_abandoned(self.lookup, tenant, admitted.head.request_id)
+            return Response(status_code=_CLIENT_GONE)
+        except PenstockError as error:
+            return error_response(error, headers)
+        finally:
+            await following.close()
+        body = compact(finished(admitted.head, final))
+        return Response(body, headers=headers, media_type="application/json")
+
+
+class SseResponse(Response):
+    """A response as server-sent events; closing the connection cancels it."""
+
+    def __init__(self, admitted: Admitted, lookup: Lookup, tenant: str, headers: Headers) -> None:
+        super().__init__(headers=headers, media_type="text/event-stream")
+        del self.headers["content-length"]
+        self._admitted = admitted
+        self._lookup = lookup
+        self._tenant = tenant
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send events until the response ends or the client goes."""
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        following = self._admitted.following
+        try:
+            async with _closed_on_disconnect(receive, following):
+                async for batch in events(self._admitted, Framing(server_sent=True)):
+                    body = b"".join(batch)
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+        except FeedClosedError:
+            await cancel_abandoned(self._lookup, self._tenant, self._admitted.head.request_id)
+        finally:
+            await following.close()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+@asynccontextmanager
+async def _closed_on_disconnect(receive: Receive, following: Following) -> AsyncIterator[None]:
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        await following.close()
+
+    watcher = asyncio.create_task(watch(), name="disconnect")
+    try:
+        yield
+    finally:
+        watcher.cancel()
+
+
+async def cancel_abandoned(lookup: Lookup, tenant: str, request_id: str) -> None:
+    """Nobody waits for it any more: stop the generation, best effort."""
+    try:
+        await lookup.commands.cancel(tenant, request_id)
+    except TransientError:
+        log().warning("cancel.not_stored", request_id=request_id)
+
+
+def limit_headers(allowance: Allowance) -> Headers:
+    """OpenAI's rate-limit headers."""
+    return {
+        "x-ratelimit-limit-requests": str(allowance.limit),
+        "x-ratelimit-remaining-requests": str(allowance.remaining),
+        "x-ratelimit-reset-requests": f"{allowance.reset_s:.3f}s",
+    }

@@ -1,0 +1,138 @@
+"""From an authenticated call to an accepted request: limit, seal, listen, ask the router."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from penstock_realtime.domain.create_request import CreateRequest
+from penstock_realtime.domain.response_object import ResponseHead
+from penstock_realtime.ports import Allowance, ModelCatalogue, RateLimiter, RouterGateway
+from penstock_realtime.serving.following import Following, Sources
+from penstock_shared.contracts.errors import NotFoundError, PermanentError, RateLimitedError
+from penstock_shared.contracts.ids import keyed_request_id
+from penstock_shared.contracts.requests import AUTO_MODEL, Accepted, Admission
+from penstock_shared.runtime.access import Identity
+from penstock_shared.runtime.clock import IdSource
+from penstock_shared.runtime.telemetry import child_traceparent
+
+_MAX_IDEMPOTENCY_KEY_CHARS = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Who calls, and what the transport knows of the call."""
+
+    identity: Identity
+    request_id: str
+    keyed: bool = False
+    """The id comes from an idempotency key: the request may have been accepted before."""
+    traceparent: str | None = None
+
+    @property
+    def tenant(self) -> str:
+        """The caller's tenant."""
+        return self.identity.tenant.tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that is durable, and the way to follow it."""
+
+    head: ResponseHead
+    following: Following
+    accepted: Accepted
+    keyed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Admissions:
+    """The edge's part of admission."""
+
+    limiter: RateLimiter
+    models: ModelCatalogue
+    router: RouterGateway
+    sources: Sources
+    ids: IdSource
+
+    def identify(
+        self, identity: Identity, idempotency_key: str | None, traceparent: str | None
+    ) -> Call:
+        """Name the request: the same key is the same request, on every instance.
+
+        Raises:
+            PermanentError: the key is too long.
+        """
+        if idempotency_key is None or not idempotency_key:
+            return Call(identity, self.ids.new(), traceparent=traceparent)
+        if len(idempotency_key) > _MAX_IDEMPOTENCY_KEY_CHARS:
+            msg = f"'Idempotency-Key' may have {_MAX_IDEMPOTENCY_KEY_CHARS} characters."
+            raise PermanentError(msg, code="invalid_idempotency_key", param="Idempotency-Key")
+        request_id = keyed_request_id(identity.tenant.tenant, idempotency_key)
+        return Call(identity, request_id, keyed=True, traceparent=traceparent)
+
+    async def limit(self, call: Call) -> Allowance:
+        """Count the request; the caller refuses it when the allowance says so."""
+        tenant = call.identity.tenant
+        return await self.limiter.take(tenant.tenant, tenant.requests_per_minute)
+
+    async def admit(self, call: Call, given: CreateRequest) -> Admitted:
+        """Returns once the request is durable (I1), with its frames already listened for.
+
+        Raises:
+            NotFoundError: the model does not exist.
+            RefusedError: the router said no.
+            UnavailableError: no router answered.
+        """
+        self._require_model(given.model)
+        tenant, key_id = call.tenant, call.identity.key.key_id
+        subject = given.safety_identifier or key_id
+        sealed = await self.sources.vault.seal(
+            tenant, subject, call.request_id, "content", given.content
+        )
+        admission = Admission(
+            request_id=call.request_id,
+            key_id=key_id,
+            data_subject=subject,
+            model=given.model,
+            sampling=given.sampling,
+            content=sealed,
+        )
+        feed = await self.sources.frames.open(tenant, call.request_id)
+        try:
+            accepted = await self.router.admit(
+                tenant, admission, child_traceparent(call.traceparent)
+            )
+        except BaseException:
+            await feed.close()
+            raise
+        following = Following(self.sources, tenant, call.request_id, feed)
+        return Admitted(_head(call, given, accepted), following, accepted, call.keyed)
+
+    def _require_model(self, name: str) -> None:
+        if name != AUTO_MODEL and self.models.get(name) is None:
+            msg = f"The model {name!r} does not exist: GET /v1/models lists those that do."
+            raise NotFoundError(msg, code="model_not_found", param="model")
+
+
+def require_allowed(allowance: Allowance) -> None:
+    """Refuse a call that is over its limit.
+
+    Raises:
+        RateLimitedError: it carries when one more request fits.
+    """
+    if not allowance.allowed:
+        msg = f"Over {allowance.limit} requests per minute: try again after the given time."
+        raise RateLimitedError(msg, retry_after_s=allowance.retry_after_s)
+
+
+def _head(call: Call, given: CreateRequest, accepted: Accepted) -> ResponseHead:
+    return ResponseHead(
+        request_id=call.request_id,
+        model=accepted.model,
+        created_at=accepted.accepted_at,
+        sampling=given.sampling,
+        instructions=given.instructions,
+        metadata=given.metadata,
+        safety_identifier=given.safety_identifier,
+        store=given.store,
+    )

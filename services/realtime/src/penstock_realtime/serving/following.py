@@ -1,0 +1,174 @@
+"""Follows one accepted request to its end, whatever dies on the way.
+
+Three sources, from fast to sure: live frames; frames that RESPONSES still keeps, when a gap shows;
+and the event log, asked whenever nothing was heard for a while. So a lost subscription, a
+restarted broker or a dead worker costs time, never an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from pydantic import ValidationError
+
+from penstock_realtime import metrics
+from penstock_realtime.domain.continuation import Continuation
+from penstock_realtime.ports import ContentVault, FrameFeed, FrameSource, RequestLog
+from penstock_shared.contracts.errors import ErasedError, TransientError, UnavailableError
+from penstock_shared.contracts.requests import RequestEnded
+from penstock_shared.contracts.responses import FinalFrame, decode_delta
+from penstock_shared.contracts.streams import DEFAULT_REQUEST_DEADLINE_S, SWEEP_GRACE_S
+from penstock_shared.runtime.clock import Clock
+from penstock_shared.runtime.telemetry import log
+
+_SLACK_S: Final = 15.0
+"""After deadline and sweep: time for the sweeper's own fact to be written and found."""
+_MAX_SILENCE_S: Final = 5.0
+_ENDED_WITHOUT_FACT: Final = (
+    "No end of this response is known although its deadline has passed: retrieve it by its id."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where a request's frames and facts come from."""
+
+    frames: FrameSource
+    facts: RequestLog
+    vault: ContentVault
+    clock: Clock
+    silence_s: float = 1.0
+
+    async def open_final(self, ended: RequestEnded) -> FinalFrame:
+        """The final frame that goes with a terminal fact.
+
+        Raises:
+            TransientError: the key that opens the output is not there.
+            ErasedError: it was destroyed.
+        """
+        text = b""
+        if ended.output is not None:
+            text = await self.vault.open(
+                ended.tenant, ended.data_subject, ended.request_id, "output", ended.output
+            )
+        return FinalFrame.from_terminal(ended, text.decode())
+
+
+class Following:
+    """One request on its way to its end; owns its feed."""
+
+    def __init__(self, sources: Sources, tenant: str, request_id: str, feed: FrameFeed) -> None:
+        self._sources = sources
+        self._tenant = tenant
+        self._request_id = request_id
+        self._feed = feed
+        self._final: FinalFrame | None = None
+        self._waited_s = 0.0
+        self._overdue_at = sources.clock.now() + timedelta(
+            seconds=DEFAULT_REQUEST_DEADLINE_S + SWEEP_GRACE_S + _SLACK_S
+        )
+
+    async def close(self) -> None:
+        """Listen no more; safe to call twice."""
+        await self._feed.close()
+
+    async def final(self, *, ended: bool = False) -> FinalFrame:
+        """Wait for the end only.
+
+        Raises:
+            UnavailableError: no end is known long after the deadline.
+        """
+        if ended:
+            await self._ask_log()
+        while self._final is None:
+            for frame in await self._next_frames():
+                if decode_delta(frame) is None:
+                    self._take_final(frame)
+        return self._final
+
+    async def pieces(self, *, started_before: bool = False) -> AsyncIterator[list[bytes]]:
+        """Batches of JSON string literals, in order and without a gap, until the end.
+
+        `started_before` fetches the beginning of a request that this call did not start.
+        Afterwards `final()` returns at once.
+
+        Raises:
+            DivergedError: what was yielded is no beginning of the answer that took effect.
+            UnavailableError: no end is known long after the deadline.
+        """
+        text = Continuation()
+        if started_before:
+            await self._ask_log()
+            yield await self._catch_up(text)
+        while self._final is None:
+            yield self._feed_all(text, await self._next_frames())
+            if text.missing and self._final is None:
+                yield await self._catch_up(text)
+        yield text.finish(self._final)
+
+    def _feed_all(self, text: Continuation, frames: list[bytes]) -> list[bytes]:
+        literals = []
+        for frame in frames:
+            delta = decode_delta(frame)
+            if delta is None:
+                self._take_final(frame)
+            elif (literal := text.feed(delta)) is not None:
+                literals.append(literal)
+        return literals
+
+    async def _catch_up(self, text: Continuation) -> list[bytes]:
+        """Feed what RESPONSES keeps; what it does not have comes from the final text."""
+        text.missing = False
+        try:
+            stored = await self._sources.frames.stored(self._tenant, self._request_id)
+        except TransientError:
+            stored = []
+        literals = self._feed_all(text, stored)
+        metrics.GAPS.labels("filled" if literals else "waiting").inc()
+        return literals
+
+    async def _next_frames(self) -> list[bytes]:
+        """Frames, or none after a silence; then the log has been asked."""
+        # A queue of thousands must not turn into thousands of look-ups a second: the interval
+        # grows with the time waited, up to five seconds.
+        silence_s = min(self._sources.silence_s + self._waited_s / 10, _MAX_SILENCE_S)
+        frames = await self._feed.get(silence_s)
+        if frames:
+            self._waited_s = 0.0
+            return frames
+        self._waited_s += silence_s
+        await self._ask_log()
+        if self._final is None and self._sources.clock.now() > self._overdue_at:
+            raise UnavailableError(_ENDED_WITHOUT_FACT, code="response_overdue")
+        return []
+
+    async def _ask_log(self) -> None:
+        metrics.LOG_LOOKUPS.inc()
+        with suppress(TransientError):  # a broker that restarts is asked again a second later
+            fact = await self._sources.facts.last_fact(self._tenant, self._request_id)
+            if isinstance(fact, RequestEnded):
+                self._final = await self._open(fact)
+            elif fact is not None:
+                self._expect_until(fact.deadline)
+
+    async def _open(self, ended: RequestEnded) -> FinalFrame:
+        try:
+            return await self._sources.open_final(ended)
+        except ErasedError as error:
+            failed = ended.model_copy(
+                update={"status": "failed", "error": error.body(), "output": None}
+            )
+            return FinalFrame.from_terminal(RequestEnded.model_validate(failed.model_dump()), "")
+
+    def _expect_until(self, deadline: datetime) -> None:
+        self._overdue_at = deadline + timedelta(seconds=SWEEP_GRACE_S + _SLACK_S)
+
+    def _take_final(self, frame: bytes) -> None:
+        try:
+            self._final = FinalFrame.model_validate_json(frame)
+        except ValidationError:
+            log().error("frame.unreadable", request_id=self._request_id)
