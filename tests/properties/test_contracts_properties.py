@@ -125,7 +125,7 @@ def test_cost_is_exact_to_half_a_microdollar(i: int, o: int, pi: int, po: int) -
         Usage(input_tokens=i, output_tokens=o),
         Price(input_microusd_per_1k=pi, output_microusd_per_1k=po),
     )
-    assert -500 < i * pi + o * po - cost * 1000 <= 500
+    assert -500 <= i * pi + o * po - cost * 1000 < 500
 
 
 @given(st.binary(min_size=24, max_size=24), st.integers(4, 41), st.sampled_from("09Azx-"))

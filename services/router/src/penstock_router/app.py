@@ -124,8 +124,8 @@ class App:
             )
 
         async def received(msg: Msg) -> None:
-            if not msg.reply:
-                return  # nobody waits: `requests.queue` is the door for that
+            if not subjects.may_reply_to(subjects.parse(msg.subject).tenant, msg.reply):
+                return  # nobody may hear the answer: `requests.queue` is the door for that
             if len(self._running) >= self.settings.max_in_flight:
                 full = UnavailableError("The router is at its limit.", code="overloaded")
                 await broker.client.publish(

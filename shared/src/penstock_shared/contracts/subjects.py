@@ -136,12 +136,25 @@ class TenantPermissions:
     subscribe: tuple[str, ...]
 
 
-def inbox_prefix(tenant: str, key_id: str) -> str:
-    """The reply inbox that one key of a tenant has for itself (one token, no wildcards)."""
-    return f"_INBOX_{subject_token(tenant)}_{subject_token(key_id)}"
+_SERVICE_INBOX: Final = "_INBOX"
 
 
-def tenant_permissions(tenant: str, key_id: str) -> TenantPermissions:
+def inbox_prefix(tenant: str) -> str:
+    """The reply inbox that a tenant has for itself (one token, no wildcards)."""
+    return f"{_SERVICE_INBOX}_{subject_token(tenant)}"
+
+
+def may_reply_to(tenant: str, reply: str) -> bool:
+    """Whether an answer for `tenant` may go to `reply`.
+
+    The server does not check the reply subject that a client names, and the answer is published
+    with the service's rights: without this, a tenant could have it delivered anywhere (I8).
+    Services' own inboxes have names that cannot be guessed.
+    """
+    return reply.partition(".")[0] in {_SERVICE_INBOX, inbox_prefix(tenant)}
+
+
+def tenant_permissions(tenant: str) -> TenantPermissions:
     """Subjects that a tenant's key may publish and subscribe over NATS."""
     return TenantPermissions(
         publish=(
@@ -150,5 +163,5 @@ def tenant_permissions(tenant: str, key_id: str) -> TenantPermissions:
             request_get(tenant),
             _subject(tenant, "control", "*"),
         ),
-        subscribe=(_subject(tenant, "responses", "*"), f"{inbox_prefix(tenant, key_id)}.>"),
+        subscribe=(_subject(tenant, "responses", "*"), f"{inbox_prefix(tenant)}.>"),
     )
