@@ -33,7 +33,7 @@ class Sockets:
             if self._draining:
                 raise _DRAINING
         except PenstockError as error:
-            await error_response(error)(scope, receive, _denial(send))
+            await error_response(error)(scope, receive, send)  # a denial response (ASGI)
             return
         await receive()  # websocket.connect
         await send({"type": "websocket.accept"})
@@ -65,11 +65,3 @@ def _header(scope: Scope, name: bytes) -> str | None:
             return str(value.decode("latin-1"))
     return None
 
-
-def _denial(send: Send) -> Send:
-    """Turn an HTTP answer into the refusal of a handshake (ASGI's denial response)."""
-
-    async def send_denial(message: dict[str, object]) -> None:
-        await send({**message, "type": f"websocket.{message['type']}"})
-
-    return send_denial  # type: ignore[return-value]  # a message is a mutable mapping there
