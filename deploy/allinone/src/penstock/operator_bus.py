@@ -82,12 +82,11 @@ async def operator_bus(nats_url: str) -> AsyncIterator[OperatorBus]:
         OperatorError: The bus does not let us in.
     """
     try:
-        client = await nats.connect(
-            nats_url.split(","),
-            allow_reconnect=False,
-            connect_timeout=int(_CONNECT_TIMEOUT_S),
-            error_cb=keep_quiet,
-        )
+        # The client's own limit is one per try, and it tries for two minutes.
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            client = await nats.connect(
+                nats_url.split(","), allow_reconnect=False, error_cb=keep_quiet
+            )
     except (BusError, OSError) as error:
         shown = ", ".join(without_credentials(url) for url in nats_url.split(","))
         raise OperatorError(

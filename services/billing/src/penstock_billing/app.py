@@ -78,7 +78,7 @@ class App:
         self._replies = ReplyServer(broker, _QUEUE_GROUP)
         await self._start_accounts(broker, postgres, self._replies)
         await self._start_usage(broker, postgres, self._replies, root_key)
-        await broker.client.flush()
+        await broker.flush()
 
     def problems(self) -> list[str]:
         """Billing needs NATS and Postgres."""
