@@ -1,1 +1,1 @@
-"""placeholder"""
+"""The worker: runs models, streams what they generate, writes the terminal fact."""

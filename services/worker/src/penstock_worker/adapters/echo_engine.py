@@ -1,0 +1,97 @@
+"""A model that answers with the last user message, one word per token: measures the platform.
+
+Everything around it is the same as for a real model. Its vocabulary is unbounded: a token's id
+is the word's own bytes, read as a number.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from penstock_shared.contracts.models import Engine, ModelRecord
+from penstock_shared.contracts.requests import ChatMessage
+from penstock_shared.contracts.usage import Price
+from penstock_worker.ports import BatchObserver, SamplingOptions
+
+ECHO_RECORD: Final = ModelRecord(
+    name="echo",
+    version="1",
+    engine=Engine.ECHO,
+    parameters=0,
+    context_tokens=262_144,
+    price=Price(input_microusd_per_1k=0, output_microusd_per_1k=0),
+)
+_WORD: Final = re.compile(r"\s*\S+|\s+\Z")
+_GUARD: Final = b"\x01"  # keeps leading zero bytes
+
+
+class EchoDetokenizer:
+    """Words back from their ids."""
+
+    def feed(self, tokens: Sequence[int]) -> str:
+        """The text of these tokens."""
+        return "".join([_word_of(token) for token in tokens])
+
+    def finish(self) -> str:
+        """Nothing is ever held back."""
+        return ""
+
+
+class EchoEngine:
+    """`tokens_per_s` paces each answer; 0 is as fast as it goes."""
+
+    context_tokens = ECHO_RECORD.context_tokens
+
+    def __init__(self, *, slots: int, max_batch: int, tokens_per_s: float = 0.0) -> None:
+        self.slots = slots
+        self.max_batch = max_batch
+        self._step_s = 1 / tokens_per_s if tokens_per_s else 0.0
+
+    def encode(self, messages: Sequence[ChatMessage]) -> list[str]:
+        """The words of the last user message; each brings the white space before it."""
+        said = next((m.content for m in reversed(messages) if m.role == "user"), "")
+        return _WORD.findall(said)
+
+    def detokenizer(self) -> EchoDetokenizer:
+        """A fresh one for one answer."""
+        return EchoDetokenizer()
+
+    def generate(
+        self,
+        prompts: list[list[str]],
+        options: SamplingOptions,  # noqa: ARG002  an echo has no choice
+        max_tokens: int,
+        observer: BatchObserver,
+    ) -> None:
+        """Say each prompt again, word by word."""
+        running = list(range(len(prompts)))
+        for step in range(max_tokens):
+            if self._step_s:
+                time.sleep(self._step_s)
+            running = [index for index in running if _say(index, prompts[index], step, observer)]
+            observer.on_step()
+            if not running:
+                return
+
+    def close(self) -> None:
+        """There is nothing to free."""
+
+
+def _say(index: int, prompt: list[str], step: int, observer: BatchObserver) -> bool:
+    """One step of one item; False once it has ended."""
+    if step >= len(prompt):
+        observer.on_end(index)
+        return False
+    return not observer.on_token(index, _id_of(prompt[step]))
+
+
+def _id_of(word: str) -> int:
+    return int.from_bytes(_GUARD + word.encode(), "big")
+
+
+def _word_of(token: int) -> str:
+    size = (token.bit_length() + 7) // 8
+    return token.to_bytes(size, "big")[1:].decode()

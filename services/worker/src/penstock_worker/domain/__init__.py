@@ -1,0 +1,1 @@
+"""Pure decisions: who shares a batch, when an item stops, how it ended."""

@@ -1,0 +1,115 @@
+"""Writing the terminal fact: once, whatever happens around it (I2)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import timedelta
+from typing import Final
+
+from penstock_shared.contracts import subjects
+from penstock_shared.contracts.envelope import Envelope
+from penstock_shared.contracts.errors import TransientError
+from penstock_shared.contracts.jobs import Job
+from penstock_shared.contracts.requests import (
+    TERMINAL_TYPES,
+    RequestEnded,
+    terminal_id,
+    terminal_type,
+)
+from penstock_shared.contracts.streams import EVENTS
+from penstock_shared.runtime.broker import Broker, SequenceConflictError
+from penstock_shared.runtime.clock import Clock
+from penstock_shared.runtime.consumer import retry_delay_s
+from penstock_shared.runtime.telemetry import child_traceparent, log
+from penstock_worker import metrics
+from penstock_worker.ports import ResponseSink
+
+_MAX_BACK_OFF: Final = 4  # as the exponent of `retry_delay_s`: 4 s at most between two tries
+
+
+class Terminals:
+    """The end of a request: the fact under expected-last-sequence, then the final frame."""
+
+    def __init__(
+        self, broker: Broker, sink: ResponseSink, clock: Clock, rng: random.Random, source: str
+    ) -> None:
+        self._broker = broker
+        self._sink = sink
+        self._clock = clock
+        self._rng = rng
+        self._source = source
+
+    async def write(self, job: Job, ended: RequestEnded, text: str, parent: str | None) -> bool:
+        """Write `ended` and show it; False when somebody else's fact stands, or it is too late.
+
+        While the log does not answer, the *same* fact is tried again: the answer exists, and a
+        try that was stored without being confirmed is recognised by its id. Past the deadline
+        nobody but the sweeper may end the request.
+
+        Raises:
+            TransientError: the log did not answer until the deadline.
+        """
+        payload = ended.model_dump_json().encode()
+        envelope = Envelope(
+            id=terminal_id(job.request_id, job.attempt, ended.run),
+            source=self._source,
+            type=terminal_type(ended.status),
+            time=ended.ended_at,
+            traceparent=child_traceparent(parent),
+        )
+        tries = 0
+        while True:
+            if self._clock.now() >= job.deadline:
+                metrics.UNWRITTEN.labels(job.model).inc()
+                return False
+            tries += 1
+            try:
+                standing = await self._try_once(job, ended, payload, envelope)
+                break
+            except TransientError as error:
+                log().warning("terminal.postponed", request_id=job.request_id, code=error.code)
+                pause_s = retry_delay_s(min(tries, _MAX_BACK_OFF), self._rng)
+                if self._clock.now() + timedelta(seconds=pause_s) >= job.deadline:
+                    raise  # perhaps it is stored: whoever gets the job next will look
+                await asyncio.sleep(pause_s)
+        if standing is None:
+            metrics.FENCED.labels(job.model).inc()
+            return False
+        await self.show(job, standing, text)
+        return True
+
+    async def _try_once(
+        self, job: Job, ended: RequestEnded, payload: bytes, envelope: Envelope
+    ) -> RequestEnded | None:
+        """The fact that stands if it is ours; None when another one does."""
+        subject = subjects.request_event(job.tenant, job.request_id)
+        try:
+            await self._broker.publish(
+                subject, payload, envelope, expected_last_seq=job.expected_seq
+            )
+        except SequenceConflictError:
+            last = await self._broker.last_message(EVENTS, subject)
+            if last is None or last.event_id != envelope.id:
+                return None
+            return RequestEnded.model_validate_json(last.data)
+        return ended
+
+    async def standing(self, job: Job) -> tuple[bool, RequestEnded | None]:
+        """Whether the job's attempt is over, and the terminal fact if there is one.
+
+        Raises:
+            UnavailableError: the log does not answer.
+        """
+        last = await self._broker.last_message(
+            EVENTS, subjects.request_event(job.tenant, job.request_id)
+        )
+        if last is not None and last.sequence == job.expected_seq:
+            return False, None
+        if last is None or last.event_type not in TERMINAL_TYPES:
+            return True, None
+        return True, RequestEnded.model_validate_json(last.data)
+
+    async def show(self, job: Job, ended: RequestEnded, text: str) -> None:
+        """Publish the final frame of a fact that stands."""
+        await self._sink.final(subjects.responses(job.tenant, job.request_id), ended, text)
