@@ -91,10 +91,17 @@ BILLING_CONSUMER: Final = ConsumerSpec(EVENTS, "billing", subjects.EVERY_REQUEST
 INGRESS_CONSUMER: Final = ConsumerSpec(INGRESS, "router", subjects.EVERY_QUEUE)
 
 
+JOB_ACK_WAIT_S: Final = 10.0
+"""How long a dead worker's jobs wait for their next holder; holders report every third of it."""
+
+
 def job_consumer(model: str, lane: Lane) -> ConsumerSpec:
     """The consumer of one model's lane: the one whose lag scales the workers."""
     return ConsumerSpec(
-        stream=JOBS, durable=f"{model}-{lane.value}", filter_subject=subjects.jobs_of(model, lane)
+        stream=JOBS,
+        durable=f"{model}-{lane.value}",
+        filter_subject=subjects.jobs_of(model, lane),
+        ack_wait_s=JOB_ACK_WAIT_S,
     )
 
 

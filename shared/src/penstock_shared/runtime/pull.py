@@ -17,12 +17,14 @@ from typing import Final
 
 import nats.errors
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from penstock_shared.runtime.broker import Broker
 from penstock_shared.runtime.telemetry import log
 
 _EXPIRES_S: Final = 30.0
 _HEARTBEAT_S: Final = 2.0
+_WITHDRAW_S: Final = 1.0
 _CONSUMER_GONE: Final = ("consumer deleted", "consumer not found", "stream deleted")
 _NS: Final = 1_000_000_000
 _ACK_PREFIX: Final = "$JS.ACK."
@@ -57,22 +59,31 @@ class PullLoop:
         self._wake = asyncio.Event()
         self._renew = False
         self._task: asyncio.Task[None] | None = None
+        self._subscription: Subscription | None = None
         self._closed = False
 
     async def start(self) -> None:
         """Create the consumer and begin pulling."""
-        await self._broker.client.subscribe(self._inbox, cb=self._received)
+        self._subscription = await self._broker.client.subscribe(self._inbox, cb=self._received)
         self._consumer = await self._ensure()
         self._broker.on_reconnect(self._reconnected)
         self._task = asyncio.create_task(self._keep_asking(), name=f"pull-{self._stream}")
 
     async def stop(self) -> None:
-        """Ask for nothing more."""
+        """Ask for nothing more, and withdraw what was asked for.
+
+        A pull request outlives its caller by up to `_EXPIRES_S`: without giving up the inbox, what
+        is handed back would be delivered right here again. What is on its way still arrives.
+        """
         self._closed = True
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        if self._subscription is not None:
+            with contextlib.suppress(nats.errors.Error, TimeoutError):
+                drained = self._subscription.drain()  # type: ignore[no-untyped-call]
+                await asyncio.wait_for(drained, _WITHDRAW_S)
 
     def release(self, count: int = 1) -> None:
         """`count` messages have left the buffer: there is room for as many more."""
