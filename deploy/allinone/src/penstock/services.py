@@ -19,7 +19,8 @@ _FIRST = "billing"
 _DRAIN_RANKS = {"realtime": 50, "router": 40, "worker": 30, "audit": 20, "billing": 10}
 # Workers finish their generation or hand the job back.
 _GRACE_S = {"worker": 20.0}
-_DEFAULT_GRACE_S = 10.0
+# Longer than the services allow themselves (`PENSTOCK_DRAIN_GRACE_S`, 10 s by default).
+_DEFAULT_GRACE_S = 15.0
 HTTP_PORT_NAME = "http"
 
 
@@ -115,6 +116,8 @@ def _environment(plan: ServicePlan, service: str, instance: str) -> dict[str, st
         "PENSTOCK_INSTANCE": instance,
         "PENSTOCK_LOG_LEVEL": plan.settings.log_level,
         "PYTHONUNBUFFERED": "1",
+        # The working directory is no place to import from.
+        "PYTHONSAFEPATH": "1",
         **({"PENSTOCK_MODELS_DIR": str(plan.models_dir)} if plan.models_dir else {}),
         **_own_environment(plan, service),
     }

@@ -55,7 +55,7 @@ def read_settings(
         workers=_workers(workers),
         services=_services(environ.get("PENSTOCK_SERVICES")),
         topology=_topology(environ.get("PENSTOCK_NATS_TOPOLOGY", Topology.SINGLE.value)),
-        log_level=environ.get("PENSTOCK_LOG_LEVEL", "INFO"),
+        log_level=environ.get("PENSTOCK_LOG_LEVEL", "info"),
         models_dir=_path(environ.get("PENSTOCK_MODELS_DIR")),
         nats_url=_secret(environ.get("PENSTOCK_NATS_URL")),
         postgres_dsn=_secret(environ.get("PENSTOCK_POSTGRES_DSN")),
