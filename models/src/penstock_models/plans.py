@@ -58,7 +58,7 @@ LARGE = Plan(
     Identity("penstock-large", VERSION, 200, 800),
     DecoderShape(VOCABULARY, hidden=320, layers=6, heads=5, feed_forward=896),
     Diet(tool_share=0.12),
-    batch_tokens=9600,
+    batch_tokens=4800,
     learning_rate=3e-3,
     phases=(Phase(until=1000, workers=1), Phase(until=3200, workers=2)),
 )
