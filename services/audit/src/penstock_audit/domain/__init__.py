@@ -1,0 +1,1 @@
+"""The log as mathematics and formats: no files, no network."""

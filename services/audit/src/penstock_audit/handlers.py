@@ -1,0 +1,220 @@
+"""The one writer: takes events in order, appends them in batches, publishes each checkpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from penstock_audit import metrics
+from penstock_audit.domain.checkpoint import Checkpoint, encode_root
+from penstock_audit.errors import AuditError, EventLogError, ForkError
+from penstock_audit.ports import CheckpointBoard, EventFeed, StreamEvent
+from penstock_shared.contracts.audit import AuditCheckpointed
+from penstock_shared.contracts.errors import UnavailableError
+from penstock_shared.runtime.clock import Clock
+from penstock_shared.runtime.telemetry import log
+
+_RETRY_S: Final = 1.0
+
+
+class EventLog(Protocol):
+    """The log as its writer sees it."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The latest signed checkpoint."""
+        ...
+
+    def append(self, events: Sequence[StreamEvent]) -> Checkpoint:
+        """Append and sign; after an OSError nothing has changed."""
+        ...
+
+    def root_at(self, size: int) -> bytes:
+        """The root that the tree had at `size`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """When a checkpoint is due."""
+
+    max_events: int
+    linger_s: float
+
+
+class AuditWriter:
+    """Appends batches for ever. What it is stopped by is in `problem`."""
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        feed: EventFeed,
+        board: CheckpointBoard,
+        policy: BatchPolicy,
+        clock: Clock,
+    ) -> None:
+        self.problem: str | None = None
+        self.signed_at_s = clock.monotonic_s()
+        """When the last checkpoint was signed (monotonic), or when this process began."""
+        self._log = event_log
+        self._feed = feed
+        self._board = board
+        self._policy = policy
+        self._clock = clock
+        self._pending: list[StreamEvent] = []
+        self._announced_size = 0
+        self._foretold: AuditCheckpointed | None = None
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="audit-disk")
+        self._task: asyncio.Task[None] | None = None
+        self._waiting = False
+        self._draining = False
+
+    async def start(self) -> None:
+        """Compare the log with what was published, then begin to write.
+
+        Raises:
+            ForkError: a published checkpoint contradicts the log.
+            UnavailableError: EVENTS does not answer.
+        """
+        published = await self._board.latest()
+        if published is not None:
+            self._announced_size = published.tree_size
+            self._foretold = published
+            self._check_foretold()
+        metrics.TREE_SIZE.set(self._log.checkpoint.size)
+        self._task = asyncio.create_task(self._run(), name="audit-writer")
+
+    async def drain(self) -> None:
+        """Finish the batch that is being written, and publish its checkpoint.
+
+        Events that wait for their batch stay in EVENTS: the next start reads them again.
+        """
+        self._draining = True
+        if self._task is not None:
+            if self._waiting:
+                self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self.problem is None:
+            with contextlib.suppress(UnavailableError, AuditError):
+                await self._announce()
+
+    async def stop(self) -> None:
+        """Stop at once; a batch that is being written is not torn."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self._disk.shutdown(wait=True)
+
+    def halt(self, error: AuditError) -> None:
+        """Write nothing more until an operator has looked."""
+        metrics.FAILURES.labels(error.code).inc()
+        log().error("audit.halted", code=error.code, message=error.message)
+        self.problem = error.message
+        self._draining = True
+        if self._waiting and self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        while not self._draining:
+            try:
+                await self._announce()
+                await self._collect()
+                await self._commit()
+                self.problem = None
+            except EventLogError as error:
+                await self._pause(error.message)
+            except AuditError as error:
+                self.halt(error)
+            except UnavailableError as error:
+                await self._pause(error.message)
+            except OSError as error:
+                metrics.WRITE_ERRORS.inc()
+                reason = errno.errorcode.get(error.errno or 0, "unknown")
+                await self._pause(f"The disk refuses the audit log ({reason}).")
+            except Exception as error:  # noqa: BLE001  a bug must be seen, not end the log
+                log().error("audit.failed", kind=type(error).__name__, exc_info=error)
+                await self._pause(f"The audit writer failed ({type(error).__name__}).")
+
+    async def _pause(self, problem: str) -> None:
+        if problem != self.problem:
+            log().error("audit.stalled", problem=problem)
+        self.problem = problem
+        self._waiting = True
+        await asyncio.sleep(_RETRY_S)
+        self._waiting = False
+
+    async def _collect(self) -> None:
+        """Fill the batch. Own checkpoint facts go with it, but never make one: it would loop."""
+        self._waiting = True
+        while not self._is_due():
+            self._pending.append(await self._feed.get())
+            self._take_what_is_here()
+        if len(self._pending) < self._policy.max_events:
+            await asyncio.sleep(self._policy.linger_s)
+            self._take_what_is_here()
+        self._waiting = False
+
+    def _is_due(self) -> bool:
+        if len(self._pending) >= self._policy.max_events:
+            return True
+        return any(event.event_type != AuditCheckpointed.TYPE for event in self._pending)
+
+    def _take_what_is_here(self) -> None:
+        while len(self._pending) < self._policy.max_events:
+            event = self._feed.get_nowait()
+            if event is None:
+                return
+            self._pending.append(event)
+
+    async def _commit(self) -> None:
+        """Append the batch in a thread: it hashes, writes and syncs."""
+        batch = self._pending
+        loop = asyncio.get_running_loop()
+        with metrics.APPEND_SECONDS.time():
+            checkpoint = await loop.run_in_executor(self._disk, self._log.append, batch)
+        self._pending = []
+        self.signed_at_s = self._clock.monotonic_s()
+        metrics.ENTRIES.inc(len(batch))
+        metrics.CHECKPOINTS.inc()
+        metrics.TREE_SIZE.set(checkpoint.size)
+        log().debug("batch.signed", size=checkpoint.size, events=len(batch))
+
+    async def _announce(self) -> None:
+        """Publish the latest checkpoint if it was not, by this process or the one before."""
+        self._check_foretold()
+        checkpoint = self._log.checkpoint
+        if self._foretold is not None or checkpoint.size <= self._announced_size:
+            return
+        await self._board.publish(
+            AuditCheckpointed(
+                tree_size=checkpoint.size,
+                root_hash=checkpoint.root_base64,
+                events_seq=checkpoint.size,
+                checkpoint=checkpoint.note,
+            )
+        )
+        self._announced_size = checkpoint.size
+
+    def _check_foretold(self) -> None:
+        """A checkpoint of this log may be published that its files lack: an older copy runs.
+
+        The same events must lead to the same root, so the copy catches up before it publishes.
+        """
+        told = self._foretold
+        if told is None or self._log.checkpoint.size < told.tree_size:
+            return
+        root = encode_root(self._log.root_at(told.tree_size))
+        if root != told.root_hash:
+            msg = (
+                f"The checkpoint that was published for {told.tree_size} entries has another root "
+                "than this log: one of the two was forged or restored wrongly."
+            )
+            raise ForkError(msg)
+        self._foretold = None
