@@ -137,9 +137,7 @@ class Backend:
             last = await self.broker.last_message(EVENTS, subject)
             assert last is not None
             ended = last.event_type != RequestRouted.TYPE
-            return Accepted(
-                request_id=routed.request_id, model=model, accepted_at=now, ended=ended
-            )
+            return Accepted(request_id=routed.request_id, model=model, accepted_at=now, ended=ended)
         job = Job.from_routed(routed, sequence)
         self.jobs.append(job)
         task = asyncio.create_task(self._work(job))
@@ -291,9 +289,7 @@ async def add_account(broker: Broker, tenant: str, per_minute: int = 60_000) -> 
 async def revoke(broker: Broker, account: Account) -> None:
     """What billing writes when a key is revoked."""
     gone = account.record.model_copy(update={"revoked_at": datetime.now(UTC)})
-    await put(
-        broker, Bucket.KEYS, hash_api_key(account.secret), gone.model_dump_json().encode()
-    )
+    await put(broker, Bucket.KEYS, hash_api_key(account.secret), gone.model_dump_json().encode())
 
 
 async def suspend(broker: Broker, account: Account) -> None:
@@ -313,24 +309,24 @@ async def start_edge(
     root_key = os.urandom(32)
     key_file = tmp_path / "root.key"
     key_file.write_text(base64.b64encode(root_key).decode())
-    model = ModelRecord(
-        name="echo", version="1", parameters=0, context_tokens=4096, price=PRICE
-    )
+    model = ModelRecord(name="echo", version="1", parameters=0, context_tokens=4096, price=PRICE)
     await put(broker, Bucket.MODELS, "echo", model.model_dump_json().encode())
 
     async with AsyncExitStack() as stack:
 
         async def start(
-            *, router: bool = True, tenant: str | None = None, per_minute: int = 60_000, **given: object
+            *,
+            router: bool = True,
+            tenant: str | None = None,
+            per_minute: int = 60_000,
+            **given: object,
         ) -> Edge:
             values = {"nats_url": nats_url, "redis_url": redis_url, **given}
             settings = Settings(http_port=0, root_key_file=key_file, **values)  # type: ignore[arg-type]
             app = create_app(settings)
             stack.push_async_callback(app.stop)
             # Rate limits live in Redis, which outlives the test: a tenant of its own each time.
-            account = await add_account(
-                broker, tenant or f"t{os.urandom(4).hex()}", per_minute
-            )
+            account = await add_account(broker, tenant or f"t{os.urandom(4).hex()}", per_minute)
             await app.start()
             behind = await stack.enter_async_context(_connected(nats_url))
             keyring = Keyring(root_key, BucketStore(behind, Bucket.DATA_KEYS), SystemClock())

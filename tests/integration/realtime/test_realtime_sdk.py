@@ -22,7 +22,7 @@ async def test_a_plain_response(edge) -> None:
 async def test_a_streamed_response_has_every_event_in_order(edge) -> None:
     """The events are OpenAI's, numbered without a gap, and the deltas make the text (I6)."""
     async with edge.client() as client:
-        stream = await client.responses.create(input="Hello, \"quoted\"\n✓", stream=True)
+        stream = await client.responses.create(input='Hello, "quoted"\n✓', stream=True)
         events = [event async for event in stream]
     kinds = [event.type for event in events]
     deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
@@ -40,7 +40,7 @@ async def test_a_streamed_response_has_every_event_in_order(edge) -> None:
         "response.completed",
     ]
     assert [event.sequence_number for event in events] == list(range(len(events)))
-    assert "".join(deltas) == events[-1].response.output_text == "Hello, \"quoted\"\n✓"
+    assert "".join(deltas) == events[-1].response.output_text == 'Hello, "quoted"\n✓'
 
 
 async def test_the_sdk_stream_helper(edge) -> None:
@@ -98,10 +98,20 @@ async def test_retrieve_after_the_end(edge) -> None:
     [
         ({"model": "gpt-9"}, openai.NotFoundError, "model_not_found", "model"),
         ({"input": ""}, openai.BadRequestError, "empty_input", "input"),
-        ({"tools": [{"type": "web_search"}]}, openai.BadRequestError, "unsupported_parameter", "tools"),
+        (
+            {"tools": [{"type": "web_search"}]},
+            openai.BadRequestError,
+            "unsupported_parameter",
+            "tools",
+        ),
         ({"extra_body": {"wat": 1}}, openai.BadRequestError, "unknown_parameter", "wat"),
         ({"max_output_tokens": -1}, openai.BadRequestError, "invalid_value", "max_output_tokens"),
-        ({"max_output_tokens": 10**30}, openai.BadRequestError, "invalid_value", "max_output_tokens"),
+        (
+            {"max_output_tokens": 10**30},
+            openai.BadRequestError,
+            "invalid_value",
+            "max_output_tokens",
+        ),
         ({"input": "x" * 300_000}, openai.APIStatusError, "input_too_large", "input"),
     ],
 )

@@ -2,7 +2,7 @@
 
 Source: NATS docs, "System events & decentralized JWT": `$SYS.REQ.SERVER.PING.CONNZ` asks every
 server for its connections, `$SYS.REQ.SERVER.<id>.KICK` ends one. A user JWT carries the key id
-as its name, which CONNZ shows as `name_tag`.
+as its name, which CONNZ shows as `authorized_user` when asked with `auth` (seen on 2.15.1).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from penstock_shared.runtime.telemetry import log
 
 _PAGE: Final = 1024
 _ANSWERS_WITHIN_S: Final = 0.25
+_KICKED_WITHIN_S: Final = 1.0
 _SECOND_LOOK_S: Final = 1.0
 """A login that was granted just before the revocation shows up a little later."""
 
@@ -31,7 +32,7 @@ class Connection:
 
     server_id: str
     cid: int
-    name_tag: str
+    user: str
 
 
 def parse_connz(raw: bytes) -> tuple[list[Connection], bool]:
@@ -40,9 +41,9 @@ def parse_connz(raw: bytes) -> tuple[list[Connection], bool]:
     data = answer.get("data", {})
     server_id = str(data.get("server_id", ""))
     found = [
-        Connection(server_id, int(c["cid"]), str(c["name_tag"]))
+        Connection(server_id, int(c["cid"]), str(c["authorized_user"]))
         for c in data.get("connections", ())
-        if c.get("name_tag")
+        if c.get("authorized_user")
     ]
     return found, data.get("offset", 0) + data.get("num_connections", 0) < data.get("total", 0)
 
@@ -65,13 +66,15 @@ class NatsDisconnector:
 
     async def _kick_all(self, key_ids: Collection[str]) -> None:
         for connection in await self._connections():
-            if connection.name_tag in key_ids:
-                await self._system.client.publish(
+            if connection.user in key_ids:
+                # A request: the server ignores the command when it names no reply.
+                await self._system.client.request(
                     f"$SYS.REQ.SERVER.{connection.server_id}.KICK",
                     json.dumps({"cid": connection.cid}).encode(),
+                    timeout=_KICKED_WITHIN_S,
                 )
                 metrics.KICKED.labels("nats").inc()
-                log().info("nats.kicked", key_id=connection.name_tag, cid=connection.cid)
+                log().info("nats.kicked", key_id=connection.user, cid=connection.cid)
 
     async def _connections(self) -> list[Connection]:
         found: list[Connection] = []
