@@ -1,0 +1,124 @@
+"""A WebSocket and what is thrown at it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+import websockets
+from tests.integration.realtime.conftest import Edge, revoke, suspend, until_cancelled
+
+
+async def open_socket(edge: Edge) -> websockets.ClientConnection:
+    url = f"{edge.base_url.replace('http', 'ws')}/responses"
+    headers = {"authorization": f"Bearer {edge.account.secret}"}
+    return await websockets.connect(url, additional_headers=headers)
+
+
+@pytest.fixture
+async def socket(edge: Edge) -> AsyncIterator[websockets.ClientConnection]:
+    async with await open_socket(edge) as connected:
+        yield connected
+
+
+@pytest.mark.parametrize(
+    ("frame", "code", "status"),
+    [
+        (b"\x00\x01", "binary_frame", 400),
+        ("{not json", "invalid_json", 400),
+        ("[1]", "invalid_json", 400),
+        ('{"type":"response.steer"}', "unknown_event", 400),
+        ("{}", "unknown_event", 400),
+        ('{"type":"response.create"}', "missing_required_parameter", 400),
+        ('{"type":"response.create","input":"x","wat":1}', "unknown_parameter", 400),
+        ('{"type":"response.create","input":"x","stream_id":7}', "invalid_type", 400),
+        ('{"type":"response.create","input":"x","model":"nope"}', "model_not_found", 404),
+        ('{"type":"response.cancel"}', "missing_required_parameter", 400),
+        ('{"type":"response.cancel","response_id":"resp_1"}', "invalid_request_id", 400),
+    ],
+)
+async def test_what_is_wrong_is_said_and_the_socket_stays(socket, frame, code, status) -> None:
+    """Hostile input gets an error event in the API's format; the next request is served."""
+    await socket.send(frame)
+    error = json.loads(await asyncio.wait_for(socket.recv(), 5))
+    assert error["type"] == "error"
+    assert (error["error"]["code"], error["status"]) == (code, status)
+    await socket.send('{"type":"response.create","input":"still here"}')
+    async with asyncio.timeout(5):
+        while (event := json.loads(await socket.recv()))["type"] != "response.completed":
+            pass
+    assert event["response"]["output"][0]["content"][0]["text"] == "still here"
+
+
+async def test_a_frame_that_is_too_large_closes_with_1009(socket) -> None:
+    """The limit holds before the frame is in memory."""
+    await socket.send("x" * 2_000_000)
+    with pytest.raises(websockets.ConnectionClosed) as closed:
+        await asyncio.wait_for(socket.recv(), 5)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1009
+
+
+async def test_too_many_side_by_side(start_edge) -> None:
+    """One socket cannot start responses without end; it may start the next when one ends."""
+    edge = await start_edge(max_responses_per_socket=1)
+    edge.backend.generate = until_cancelled
+    async with await open_socket(edge) as socket:
+        await socket.send('{"type":"response.create","input":"one"}')
+        await socket.send('{"type":"response.create","input":"two"}')
+        async with asyncio.timeout(5):
+            while (event := json.loads(await socket.recv()))["type"] != "error":
+                pass
+        assert event["status"] == 429
+        assert event["error"]["headers"]["retry-after"]
+
+
+@pytest.mark.parametrize("cut", [revoke, suspend])
+async def test_revocation_closes_the_socket_within_a_second(edge: Edge, cut) -> None:
+    """A revoked key, or a suspended tenant's, ends its live sockets (I8), with no reconnecting."""
+    edge.backend.generate = until_cancelled
+    async with await open_socket(edge) as socket:
+        await socket.send('{"type":"response.create","input":"x"}')
+        await socket.recv()
+        await cut(edge.broker, edge.account)
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            async with asyncio.timeout(1):
+                while True:
+                    await socket.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008
+    with pytest.raises(websockets.InvalidStatus):
+        await open_socket(edge)
+
+
+async def test_a_drain_lets_responses_end_and_closes_with_1012(edge: Edge) -> None:
+    """What runs ends with its answer; then the socket says "restart"; nobody new comes in."""
+    release = asyncio.Event()
+
+    async def slow(backend, job, prompt) -> None:
+        await release.wait()
+        await backend.delta(job, "0190e0f0-0000-7000-8000-000000000000", 0, prompt)
+        await backend.end(job, "0190e0f0-0000-7000-8000-000000000000", [prompt])
+
+    edge.backend.generate = slow
+    idle, busy = await open_socket(edge), await open_socket(edge)
+    await busy.send('{"type":"response.create","input":"finish me"}')
+    await busy.recv()
+    draining = asyncio.create_task(edge.app.drain())
+    with pytest.raises(websockets.ConnectionClosed) as closed:
+        await asyncio.wait_for(idle.recv(), 5)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
+    with pytest.raises(OSError, match="."):
+        await open_socket(edge)
+    release.set()
+    kinds = []
+    with pytest.raises(websockets.ConnectionClosed) as closed:
+        while True:
+            kinds.append(json.loads(await asyncio.wait_for(busy.recv(), 5))["type"])
+    assert kinds[-1] == "response.completed"
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
+    await draining
