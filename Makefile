@@ -31,16 +31,16 @@ $(STAMP): $(MANIFESTS) constraints.txt | $(VENV)/bin/uv
 install: $(STAMP) ## Install everything into .venv from the lock
 
 demo: $(STAMP) ## Start everything, answer twelve messages, show usage and the audit proof, stop
-	@$(BIN)/python -m penstock demo
+	@$(BIN)/python -m examples.demo
 
 up: $(STAMP) ## Start everything and stay up
 	@$(BIN)/penstock up $(ARGS)
 
 test: $(STAMP) ## Every test, in its seeded short form
-	$(PYTEST) -n 2 -m "not long" $(ARGS)
+	$(PYTEST) -n 2 --dist loadgroup -m "not long" $(ARGS)
 
 test-long: $(STAMP) ## The full counts, and what needs strace
-	$(PYTEST) -n 2 $(ARGS)
+	$(PYTEST) -n 2 --dist loadgroup $(ARGS)
 
 check: $(STAMP) ## Lint, types, import rules
 	$(BIN)/ruff check .

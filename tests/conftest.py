@@ -43,12 +43,23 @@ def redis_url(servers: Stack) -> str:
 async def postgres_dsn(servers: Stack) -> AsyncIterator[str]:
     """A fresh database, owned by the services' role; dropped afterwards."""
     name = f"t_{secrets.token_hex(6)}"
-    admin = await asyncpg.connect(servers.superuser_dsn)
     base = str(servers.addresses["postgres"])
     owner = base.partition("//")[2].partition(":")[0]
-    await admin.execute(f'create database "{name}" owner "{owner}"')
+    await _as_superuser(servers, f'create database "{name}" owner "{owner}"')
     yield f"{base.rpartition('/')[0]}/{name}"
-    await admin.execute(f'drop database "{name}" with (force)')
+    await _as_superuser(servers, f'drop database "{name}" with (force)')
+
+
+async def _as_superuser(servers: Stack, statement: str) -> None:
+    """A connection per statement: a test may have killed the server since the last one."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                admin = await asyncpg.connect(servers.superuser_dsn)
+                break
+            except (asyncpg.PostgresError, OSError):
+                await asyncio.sleep(0.1)
+    await admin.execute(statement)
     await admin.close()
 
 

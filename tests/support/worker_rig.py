@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from nats.aio.msg import Msg
-from penstock_worker.app import App, create_app
-from penstock_worker.settings import Settings
 from pydantic import SecretStr
 
 from penstock_shared.contracts import subjects
@@ -39,6 +37,8 @@ from penstock_shared.runtime.clock import IdSource, SystemClock
 from penstock_shared.runtime.consumer import ensure_consumer
 from penstock_shared.runtime.keyring import Keyring, read_root_key
 from penstock_shared.runtime.kv import BucketStore
+from penstock_worker.app import App, create_app
+from penstock_worker.settings import Settings
 
 TENANT = "acme"
 SUBJECT = "user-1"

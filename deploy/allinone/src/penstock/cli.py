@@ -5,10 +5,10 @@ import sys
 import typer
 
 from penstock import __version__
-from penstock.commands import keys, ps, tenants, up, usage
+from penstock.commands import audit, dead, keys, ps, tenants, up, usage
 from penstock.errors import OperatorError
 
-COMMANDS = (up, ps, tenants, keys, usage)
+COMMANDS = (up, ps, tenants, keys, usage, audit, dead)
 
 
 def build_app() -> typer.Typer:

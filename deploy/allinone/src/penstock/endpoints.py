@@ -20,6 +20,8 @@ class Endpoints:
     """Addresses as services use them (with passwords), and the processes behind them."""
 
     nats_url: str = field(repr=False)
+    # The system account: realtime disconnects revoked keys with it. None where we do not know it.
+    nats_sys_url: str | None = field(repr=False)
     postgres_dsn: str = field(repr=False)
     redis_url: str = field(repr=False)
     auth_callout_seed: str | None = field(repr=False)
@@ -47,7 +49,7 @@ def plan_endpoints(
     environ: Mapping[str, str],
 ) -> Endpoints:
     """Decide for each server whether it is embedded, and describe its processes if so."""
-    nats_url, nats_specs = _nats(settings, data_dir, secrets, state, environ)
+    nats_url, nats_sys_url, nats_specs = _nats(settings, data_dir, secrets, state, environ)
     dsn, postgres_specs = _postgres(settings, data_dir, secrets, state, environ)
     redis_url, redis_specs = _redis(settings, data_dir, secrets, state, environ)
     own_seed = secrets.auth_callout_seed if settings.nats_url is None else None
@@ -55,6 +57,7 @@ def plan_endpoints(
     replicas = settings.topology.replicas if settings.nats_url is None else 1
     return Endpoints(
         nats_url=nats_url,
+        nats_sys_url=nats_sys_url,
         postgres_dsn=dsn,
         redis_url=redis_url,
         auth_callout_seed=seed.get_secret_value() if seed else None,
@@ -69,9 +72,14 @@ def _nats(
     secrets: Secrets,
     state: Remembered,
     environ: Mapping[str, str],
-) -> tuple[str, list[ProcessSpec]]:
+) -> tuple[str, str | None, list[ProcessSpec]]:
     if settings.nats_url is not None:
-        return settings.nats_url.get_secret_value(), []
+        system = settings.nats_sys_url
+        return (
+            settings.nats_url.get_secret_value(),
+            system.get_secret_value() if system else None,
+            [],
+        )
     password = secrets.nats_password.get_secret_value()
     credentials = nats.BusCredentials(
         service_password=password,
@@ -82,7 +90,8 @@ def _nats(
     nodes = nats.plan_nodes(settings.topology, state.ports, data_dir.nats)
     log_dir = data_dir.log("nats").parent
     specs = nats.node_specs(nodes, credentials, state.max_file_store, log_dir, environ)
-    return nats.client_urls(nodes, password), specs
+    system_url = nats.client_urls(nodes, credentials.system_password, nats.SYSTEM_USER)
+    return nats.client_urls(nodes, password), system_url, specs
 
 
 def _postgres(

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from penstock.errors import OperatorError
 from penstock.run_file import ReadyFile
+from penstock_shared.contracts.subjects import inbox_prefix, submit
 
 # Nothing is cut off for a program that reads along.
 _PIPED_WIDTH = 250
@@ -40,8 +41,10 @@ def try_lines(ready: ReadyFile) -> tuple[str, str, str]:
         f" api_key='{ready.api_key}').responses.create(model='auto', input='Hello').output_text)\""
     )
     nats = (
-        f"nats --server {ready.nats.partition(',')[0]} --token {ready.api_key} request"
-        f" v1.{ready.tenant}.requests.submit '{body}'"
+        f"nats --server {ready.nats.partition(',')[0]} --user {ready.api_key}"
+        f" --inbox-prefix {inbox_prefix(ready.tenant)} request {submit(ready.tenant)} '{body}'"
+        " -H ce-specversion:1.0 -H ce-id:hello-1 -H ce-source:/me"
+        " -H ce-type:penstock.request.submit.v1"
     )
     return curl, python, nats
 

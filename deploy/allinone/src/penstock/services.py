@@ -133,9 +133,16 @@ def _own_environment(plan: ServicePlan, service: str) -> dict[str, str]:
         own["PENSTOCK_HTTP_PORT"] = str(plan.ports[HTTP_PORT_NAME])
         if plan.endpoints.auth_callout_seed is not None:
             own["PENSTOCK_AUTH_CALLOUT_SEED"] = plan.endpoints.auth_callout_seed
+        if plan.endpoints.nats_sys_url is not None:
+            own["PENSTOCK_NATS_SYS_URL"] = plan.endpoints.nats_sys_url
     return own
 
 
 def _without_penstock_secrets(environ: Mapping[str, str]) -> dict[str, str]:
-    restricted = {"PENSTOCK_ADMIN_KEY", "PENSTOCK_AUTH_CALLOUT_SEED", "PENSTOCK_API_KEY"}
+    restricted = {
+        "PENSTOCK_ADMIN_KEY",
+        "PENSTOCK_API_KEY",
+        "PENSTOCK_AUTH_CALLOUT_SEED",
+        "PENSTOCK_NATS_SYS_URL",
+    }
     return {name: value for name, value in environ.items() if name not in restricted}

@@ -32,6 +32,8 @@ class UpSettings(BaseModel):
     models_dir: Path | None
     # Servers of the operator's own; None means the embedded one.
     nats_url: SecretStr | None
+    # The system account's user on an own NATS.
+    nats_sys_url: SecretStr | None
     postgres_dsn: SecretStr | None
     redis_url: SecretStr | None
     # With an own NATS: the seed of the account key that its configuration names as the issuer.
@@ -58,6 +60,7 @@ def read_settings(
         log_level=environ.get("PENSTOCK_LOG_LEVEL", "info"),
         models_dir=_path(environ.get("PENSTOCK_MODELS_DIR")),
         nats_url=_secret(environ.get("PENSTOCK_NATS_URL")),
+        nats_sys_url=_secret(environ.get("PENSTOCK_NATS_SYS_URL")),
         postgres_dsn=_secret(environ.get("PENSTOCK_POSTGRES_DSN")),
         redis_url=_secret(environ.get("PENSTOCK_REDIS_URL")),
         auth_callout_seed=_secret(environ.get("PENSTOCK_AUTH_CALLOUT_SEED")),

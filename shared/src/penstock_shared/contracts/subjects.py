@@ -78,6 +78,11 @@ def dead(tenant: str, stream: str) -> str:
     return _subject(tenant, "dead", subject_token(stream))
 
 
+def dead_of(tenant: str) -> str:
+    """All of one tenant's poison."""
+    return _subject(tenant, "dead", "*")
+
+
 def accounts(verb: str) -> str:
     """Operator commands to billing: `create-tenant`, `create-key`, …."""
     return _subject(PLATFORM, "accounts", subject_token(verb))

@@ -69,11 +69,9 @@ def plan_nodes(topology: Topology, ports: Mapping[str, int], root: Path) -> list
     ]
 
 
-def client_urls(nodes: Iterable[BusNode], password: str) -> str:
+def client_urls(nodes: Iterable[BusNode], password: str, user: str = SERVICE_USER) -> str:
     """List the services' addresses, comma-separated, with their credentials."""
-    return ",".join(
-        f"nats://{SERVICE_USER}:{password}@{LOOPBACK}:{node.client_port}" for node in nodes
-    )
+    return ",".join(f"nats://{user}:{password}@{LOOPBACK}:{node.client_port}" for node in nodes)
 
 
 def node_specs(

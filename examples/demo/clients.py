@@ -1,0 +1,146 @@
+"""What an application would write: the OpenAI SDK over two transports, and plain nats-py."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import nats
+from examples.demo.messages import Message
+from openai import AsyncOpenAI
+
+Show = Callable[[str], None]
+
+
+class AnswerError(Exception):
+    """The platform answered, but not as it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a client saw of one response."""
+
+    message: Message
+    text: str
+    model: str
+    input_tokens: int
+    output_tokens: int
+    first_token_s: float
+    total_s: float
+
+
+class _Stopwatch:
+    """Time to the first text, and to the end."""
+
+    def __init__(self) -> None:
+        self._start_s = time.perf_counter()
+        self._first_s: float | None = None
+
+    def text(self) -> None:
+        if self._first_s is None:
+            self._first_s = time.perf_counter()
+
+    def read(self) -> tuple[float, float]:
+        now_s = time.perf_counter()
+        return (self._first_s or now_s) - self._start_s, now_s - self._start_s
+
+
+async def over_websocket(client: AsyncOpenAI, message: Message, show: Show) -> Answer:
+    """One response on a WebSocket: `response.create` in, typed events out."""
+    watch = _Stopwatch()
+    async with client.responses.connect() as connection:
+        await connection.response.create(model="auto", input=message.text)
+        async for event in connection:
+            if event.type == "response.output_text.delta":
+                watch.text()
+                show(event.delta)
+            elif event.type == "response.completed":
+                await connection.close()
+                return _answer(message, event.response, watch)
+            elif event.type in {"error", "response.failed", "response.incomplete"}:
+                raise AnswerError(event.to_json(indent=None)[:500])
+    msg = "the socket closed before the response was complete"
+    raise AnswerError(msg)
+
+
+async def over_sse(client: AsyncOpenAI, message: Message, show: Show) -> Answer:
+    """One streamed response over HTTP."""
+    watch = _Stopwatch()
+    stream = await client.responses.create(model="auto", input=message.text, stream=True)
+    async for event in stream:
+        if event.type == "response.output_text.delta":
+            watch.text()
+            show(event.delta)
+        elif event.type == "response.completed":
+            return _answer(message, event.response, watch)
+    msg = "the stream ended before the response was complete"
+    raise AnswerError(msg)
+
+
+async def over_nats(url: str, tenant: str, api_key: str, message: Message, show: Show) -> Answer:
+    """One response without HTTP: a CloudEvent in, frames on the response's own subject out."""
+    watch = _Stopwatch()
+    connection = await nats.connect(
+        url, token=api_key, inbox_prefix=f"_INBOX_{tenant}".encode(), allow_reconnect=False
+    )
+    try:
+        request_id = str(_uuid7())
+        frames = await connection.subscribe(f"v1.{tenant}.responses.{request_id}")
+        reply = await connection.request(
+            f"v1.{tenant}.requests.submit",
+            json.dumps({"input": message.text}).encode(),
+            timeout=10,
+            headers={
+                "ce-specversion": "1.0",
+                "ce-id": request_id,
+                "ce-source": "/examples/demo",
+                "ce-type": "penstock.request.submit.v1",
+                "content-type": "application/json",
+            },
+        )
+        if json.loads(reply.data)["reply"]["status"] != "accepted":
+            raise AnswerError(reply.data.decode())
+        while True:
+            frame = json.loads((await frames.next_msg(timeout=60)).data)
+            if frame["t"] == "delta":
+                watch.text()
+                show(frame["delta"])
+                continue
+            if frame["status"] != "completed":
+                raise AnswerError(json.dumps(frame))
+            usage, (first_s, total_s) = frame["usage"], watch.read()
+            return Answer(
+                message=message,
+                text=frame["text"],
+                model=frame["model"],
+                input_tokens=usage["input_tokens"],
+                output_tokens=usage["output_tokens"],
+                first_token_s=first_s,
+                total_s=total_s,
+            )
+    finally:
+        await connection.close()
+
+
+def _uuid7() -> uuid.UUID:
+    """RFC 9562 §5.7; Python's own comes with 3.14."""
+    value = int(time.time() * 1000) << 80 | uuid.uuid4().int & ((1 << 80) - 1)
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return uuid.UUID(int=value & ~(0b11 << 62) | 0b10 << 62)
+
+
+def _answer(message: Message, response: object, watch: _Stopwatch) -> Answer:
+    first_s, total_s = watch.read()
+    usage = response.usage  # type: ignore[attr-defined]
+    return Answer(
+        message=message,
+        text=response.output_text,  # type: ignore[attr-defined]
+        model=response.model,  # type: ignore[attr-defined]
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        first_token_s=first_s,
+        total_s=total_s,
+    )

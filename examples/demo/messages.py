@@ -1,0 +1,52 @@
+"""Customer messages as people write them: questions, orders, leads, and small talk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Door(StrEnum):
+    """Through which interface a message comes."""
+
+    WEBSOCKET = "WebSocket"
+    SSE = "SSE"
+    NATS = "NATS"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message and its door."""
+
+    door: Door
+    text: str
+
+
+MESSAGES: Final = (
+    Message(Door.WEBSOCKET, "How do I return a jacket that does not fit?"),
+    Message(Door.WEBSOCKET, "I would like three blue mugs in size L, please ship them to Oslo."),
+    Message(Door.WEBSOCKET, "Hi, this is Mira Teldan from Korvex. We need 250 seats."),
+    Message(
+        Door.WEBSOCKET,
+        "Good morning! Two red lamps and one chair to Bramfurt, please. "
+        "No, make that four lamps. Thanks a lot!",
+    ),
+    Message(Door.WEBSOCKET, "What a lovely day, I just wanted to say hello."),
+    Message(Door.SSE, "Which payment methods do you accept?"),
+    Message(Door.SSE, "Please send 12 green towels to Velmar."),
+    Message(Door.SSE, "Guten Tag, ich möchte zwei graue Kissen nach Lundberg bestellen, bitte."),
+    Message(
+        Door.SSE,
+        "Hello, my name is Jorin Pasko and I work for Felmatic. "
+        "We are about one hundred and twenty people and want to try your product.",
+    ),
+    Message(Door.NATS, "When will my parcel arrive?"),
+    Message(Door.NATS, "One black backpack in size M to Torvik."),
+    Message(Door.NATS, "Wie lange habe ich Garantie auf die Lampe?"),
+    Message(
+        Door.NATS,
+        "Hi, I am Sela Brandor of Quintara, we want 40 seats. "
+        "Also, could you tell me how I can change my password?",
+    ),
+)
