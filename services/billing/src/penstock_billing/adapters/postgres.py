@@ -25,6 +25,7 @@ _TRANSIENT: Final = (
     asyncpg.InsufficientResourcesError,
     asyncpg.TransactionRollbackError,
     asyncpg.InterfaceError,  # the connection or the pool is closed or closing
+    asyncpg.InternalClientError,  # "cannot switch to state": the server died under a statement
     TimeoutError,
     OSError,
 )
