@@ -6,8 +6,8 @@ import asyncio
 
 import httpx
 import pytest
-import websockets
-from tests.integration.realtime.conftest import Edge, until_cancelled
+from tests.integration.realtime.conftest import Edge, StartEdge, until_cancelled
+from websockets.asyncio.client import connect
 
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.streams import CONTROL
@@ -78,13 +78,13 @@ async def test_closing_with_1000_cancels(edge: Edge) -> None:
     await eventually_commanded(edge)
 
 
-async def test_a_lost_socket_has_a_grace(start_edge) -> None:
+async def test_a_lost_socket_has_a_grace(start_edge: StartEdge) -> None:
     """A socket lost in any other way lets its responses go on for a while, then cancels them."""
     edge = await start_edge(lost_socket_grace_s=0.7)
     edge.backend.generate = until_cancelled
     headers = {"authorization": f"Bearer {edge.account.secret}"}
     url = f"{edge.base_url.replace('http', 'ws')}/responses"
-    socket = await websockets.connect(url, additional_headers=headers)
+    socket = await connect(url, additional_headers=headers)
     await socket.send('{"type":"response.create","input":"long"}')
     await socket.recv()
     socket.transport.abort()

@@ -7,7 +7,7 @@ from typing import Any
 
 import openai
 import pytest
-from tests.integration.realtime.conftest import Backend, Edge, echo, new_run, split
+from tests.integration.realtime.conftest import Backend, Edge, StartEdge, echo, new_run, split
 
 from penstock_shared.contracts.errors import ErrorBody
 from penstock_shared.contracts.jobs import Job
@@ -25,7 +25,7 @@ async def stream(edge: Edge, text: str, **fields: Any) -> tuple[str, Any]:
     return "".join(deltas), last
 
 
-async def test_no_router(start_edge) -> None:
+async def test_no_router(start_edge: StartEdge) -> None:
     """Without a router the client hears 503 and when to come back, within seconds."""
     edge = await start_edge(router=False)
     async with edge.client() as client:
@@ -36,7 +36,7 @@ async def test_no_router(start_edge) -> None:
     assert caught.value.response.headers["retry-after"] == "1"
 
 
-async def test_a_router_that_dies_before_it_answers(start_edge) -> None:
+async def test_a_router_that_dies_before_it_answers(start_edge: StartEdge) -> None:
     """The second ask finds what the dead router made durable: one run, one answer (I1, I2)."""
     edge = await start_edge(admission_timeout_s=2.0)
     edge.backend.lose_replies = 1
@@ -160,7 +160,7 @@ async def test_the_same_key_is_the_same_answer(edge: Edge, streamed: bool) -> No
     assert len(edge.backend.jobs) == 1
 
 
-async def test_redis_away_costs_no_request(start_edge) -> None:
+async def test_redis_away_costs_no_request(start_edge: StartEdge) -> None:
     """Without Redis each instance limits alone; requests are served (I9)."""
     edge = await start_edge(redis_url="redis://127.0.0.1:1/0", per_minute=2)
     async with edge.client() as client:

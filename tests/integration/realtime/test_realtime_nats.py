@@ -9,7 +9,9 @@ from collections.abc import Awaitable, Callable
 import nats
 import nats.errors
 import pytest
-from tests.integration.realtime.conftest import Account, Edge, revoke, suspend
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from tests.integration.realtime.conftest import Account, Edge, StartEdge, revoke, suspend
 from tests.support.stack import Stack
 
 from penstock_shared.contracts import subjects
@@ -17,7 +19,7 @@ from penstock_shared.contracts.responses import RequestState
 
 
 @pytest.fixture
-async def guarded(servers: Stack, start_edge: Callable[..., Awaitable[Edge]]) -> Edge:
+async def guarded(servers: Stack, start_edge: StartEdge) -> Edge:
     """An edge that answers the auth callout and may disconnect clients."""
     address = servers.addresses["nats_url"].rpartition("@")[2]
     return await start_edge(
@@ -26,7 +28,7 @@ async def guarded(servers: Stack, start_edge: Callable[..., Awaitable[Edge]]) ->
     )
 
 
-async def connect(servers: Stack, account: Account, **options: object) -> nats.NATS:
+async def connect(servers: Stack, account: Account, **options: object) -> Client:
     """Connect as a tenant does: the API key is the token."""
     return await nats.connect(
         servers.addresses["nats_url"].rpartition("@")[2],
@@ -64,8 +66,8 @@ async def test_a_reply_goes_to_the_tenants_own_inbox_only(servers: Stack, guarde
     tenant = guarded.account.tenant.tenant
     heard: list[bytes] = []
 
-    async def hear(msg: object) -> None:
-        heard.append(msg.data)  # type: ignore[attr-defined]
+    async def hear(msg: Msg) -> None:
+        heard.append(msg.data)
 
     victim = subjects.responses(tenant, "0190e0f0-0000-7000-8000-000000000000")
     await guarded.broker.client.subscribe(victim, cb=hear)

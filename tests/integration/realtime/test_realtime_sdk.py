@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import openai
 import pytest
+from tests.integration.realtime.conftest import Edge
 
 
-async def test_a_plain_response(edge) -> None:
+async def test_a_plain_response(edge: Edge) -> None:
     """A whole answer with usage, ids and headers (I1: the id is the request's in the log)."""
     async with edge.client() as client:
         raw = await client.responses.with_raw_response.create(model="echo", input="Hello, wörld ✓")
@@ -19,7 +22,7 @@ async def test_a_plain_response(edge) -> None:
     assert raw.headers["x-ratelimit-limit-requests"] == "60000"
 
 
-async def test_a_streamed_response_has_every_event_in_order(edge) -> None:
+async def test_a_streamed_response_has_every_event_in_order(edge: Edge) -> None:
     """The events are OpenAI's, numbered without a gap, and the deltas make the text (I6)."""
     async with edge.client() as client:
         stream = await client.responses.create(input='Hello, "quoted"\n✓', stream=True)
@@ -43,17 +46,19 @@ async def test_a_streamed_response_has_every_event_in_order(edge) -> None:
     assert "".join(deltas) == events[-1].response.output_text == 'Hello, "quoted"\n✓'
 
 
-async def test_the_sdk_stream_helper(edge) -> None:
+async def test_the_sdk_stream_helper(edge: Edge) -> None:
     """The SDK's own accumulator agrees with the final response."""
-    async with edge.client() as client:
-        async with client.responses.stream(model="echo", input="one two three") as stream:
-            async for _ in stream:
-                pass
-            final = await stream.get_final_response()
+    async with (
+        edge.client() as client,
+        client.responses.stream(model="echo", input="one two three") as stream,
+    ):
+        async for _ in stream:
+            pass
+        final = await stream.get_final_response()
     assert final.output_text == "one two three"
 
 
-async def test_websocket_side_by_side_and_one_after_another(edge) -> None:
+async def test_websocket_side_by_side_and_one_after_another(edge: Edge) -> None:
     """Several responses share a connection; each one's events stay in order."""
     async with edge.client() as client, client.responses.connect() as connection:
         for lane in ("a", "b", "c"):
@@ -74,7 +79,7 @@ async def test_websocket_side_by_side_and_one_after_another(edge) -> None:
                 break
 
 
-async def test_models(edge) -> None:
+async def test_models(edge: Edge) -> None:
     """Models are listed and found by name; `auto` is one of them."""
     async with edge.client() as client:
         names = [model.id async for model in client.models.list()]
@@ -84,7 +89,7 @@ async def test_models(edge) -> None:
             await client.models.retrieve("gpt-4.1")
 
 
-async def test_retrieve_after_the_end(edge) -> None:
+async def test_retrieve_after_the_end(edge: Edge) -> None:
     """The answer lives in the event log."""
     async with edge.client() as client:
         created = await client.responses.create(input="keep me")
@@ -115,7 +120,13 @@ async def test_retrieve_after_the_end(edge) -> None:
         ({"input": "x" * 300_000}, openai.APIStatusError, "input_too_large", "input"),
     ],
 )
-async def test_errors_are_the_sdks_own(edge, fields, exception, code, param) -> None:
+async def test_errors_are_the_sdks_own(
+    edge: Edge,
+    fields: dict[str, Any],
+    exception: type[openai.APIStatusError],
+    code: str,
+    param: str,
+) -> None:
     """Each refusal raises the SDK's own exception and names what was wrong."""
     async with edge.client() as client:
         with pytest.raises(exception) as caught:
@@ -125,7 +136,7 @@ async def test_errors_are_the_sdks_own(edge, fields, exception, code, param) -> 
     assert caught.value.request_id
 
 
-async def test_a_wrong_key(edge) -> None:
+async def test_a_wrong_key(edge: Edge) -> None:
     """A key that does not exist is an authentication error, over HTTP and WebSocket (I8)."""
     async with edge.client("sk-nothing") as client:
         with pytest.raises(openai.AuthenticationError):

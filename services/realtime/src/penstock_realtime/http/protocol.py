@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -12,51 +12,65 @@ _TOO_LARGE: Final = 431
 _BAD_REQUEST: Final = 400
 
 
-def limited_protocol(max_header_bytes: int) -> type[HttpToolsProtocol]:
-    """A protocol that refuses a head larger than `max_header_bytes` while it is being read."""
+class LimitedProtocol(HttpToolsProtocol):
+    """Refuses a head that is too large while it is being read: nobody fills the memory."""
 
-    class LimitedProtocol(HttpToolsProtocol):
-        """Counts the bytes of request line and headers; a client cannot fill the memory."""
+    max_head_bytes: ClassVar[int]
+    _in_head = False
+    _finished_bytes = 0
+    """Of the header lines that are complete."""
+    _received_bytes = 0
+    """Of the head so far: httptools keeps a header back until its line is complete."""
 
-        _head_bytes = 0
+    def data_received(self, data: bytes) -> None:
+        """Parse, then judge a head that is still incomplete."""
+        super().data_received(data)
+        if self._in_head and not self.transport.is_closing():
+            self._received_bytes += len(data)
+            if self._received_bytes > self.max_head_bytes:
+                self.send_400_response("")
 
-        def on_message_begin(self) -> None:
-            self._head_bytes = 0
-            super().on_message_begin()
+    def on_message_begin(self) -> None:
+        """A request line begins."""
+        self._in_head, self._finished_bytes, self._received_bytes = True, 0, 0
+        super().on_message_begin()
 
-        def on_url(self, url: bytes) -> None:
-            self._count(len(url))
-            super().on_url(url)
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request line."""
+        self._count(len(url))
+        super().on_url(url)
 
-        def on_header(self, name: bytes, value: bytes) -> None:
-            self._count(len(name) + len(value) + 4)
-            super().on_header(name, value)
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One complete header."""
+        self._count(len(name) + len(value) + 4)
+        super().on_header(name, value)
 
-        def send_400_response(self, msg: str) -> None:
-            """Answer in the API's error format; the connection is closed."""
-            large = self._head_bytes > max_header_bytes
-            status = _TOO_LARGE if large else _BAD_REQUEST
-            text = f"The request's headers are over {max_header_bytes} bytes." if large else msg
-            body = _error(text, "headers_too_large" if large else "invalid_http")
-            head = b"".join(
-                name + b": " + value + b"\r\n"
-                for name, value in (
-                    *self.server_state.default_headers,
-                    (b"content-type", b"application/json"),
-                    (b"content-length", str(len(body)).encode()),
-                    (b"connection", b"close"),
-                )
-            )
-            self.transport.write(STATUS_LINE[status] + head + b"\r\n" + body)
-            self.transport.close()
+    def on_headers_complete(self) -> None:
+        """The head is complete; sizes of bodies are the application's matter."""
+        self._in_head = False
+        super().on_headers_complete()
 
-        def _count(self, size: int) -> None:
-            self._head_bytes += size
-            if self._head_bytes > max_header_bytes:
-                msg = "head too large"  # the parser turns it into an error of its own
-                raise ValueError(msg)
+    def send_400_response(self, msg: str) -> None:
+        """Answer in the API's error format; the connection is closed."""
+        large = max(self._finished_bytes, self._received_bytes) > self.max_head_bytes
+        status = _TOO_LARGE if large else _BAD_REQUEST
+        text = f"The request's headers are over {self.max_head_bytes} bytes." if large else msg
+        body = _error(text, "headers_too_large" if large else "invalid_http")
+        headers = (
+            *self.server_state.default_headers,
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        )
+        head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        self.transport.write(STATUS_LINE[status] + head + b"\r\n" + body)
+        self.transport.close()
 
-    return LimitedProtocol
+    def _count(self, size: int) -> None:
+        self._finished_bytes += size
+        if self._finished_bytes > self.max_head_bytes:
+            msg = "head too large"  # the parser turns it into an error of its own
+            raise ValueError(msg)
 
 
 def _error(message: str, code: str) -> bytes:
@@ -67,7 +81,7 @@ def _error(message: str, code: str) -> bytes:
 def server_options(max_header_bytes: int, max_message_bytes: int) -> dict[str, Any]:
     """How uvicorn serves the edge."""
     return {
-        "http": limited_protocol(max_header_bytes),
+        "http": type("Protocol", (LimitedProtocol,), {"max_head_bytes": max_header_bytes}),
         "ws": "websockets-sansio",
         "proxy_headers": False,  # nothing here depends on the client's address
         "ws_max_size": max_message_bytes,  # a larger message closes the socket with 1009
