@@ -19,7 +19,7 @@ from penstock_realtime import metrics
 from penstock_realtime.domain.continuation import Continuation
 from penstock_realtime.ports import ContentVault, FrameFeed, FrameSource, RequestLog
 from penstock_shared.contracts.errors import ErasedError, TransientError, UnavailableError
-from penstock_shared.contracts.requests import RequestEnded
+from penstock_shared.contracts.requests import RequestEnded, Status
 from penstock_shared.contracts.responses import FinalFrame, decode_delta
 from penstock_shared.contracts.streams import DEFAULT_REQUEST_DEADLINE_S, SWEEP_GRACE_S
 from penstock_shared.runtime.clock import Clock
@@ -160,9 +160,9 @@ class Following:
             return await self._sources.open_final(ended)
         except ErasedError as error:
             failed = ended.model_copy(
-                update={"status": "failed", "error": error.body(), "output": None}
+                update={"status": Status.FAILED, "reason": "error", "error": error.body()}
             )
-            return FinalFrame.from_terminal(RequestEnded.model_validate(failed.model_dump()), "")
+            return FinalFrame.from_terminal(failed, "")
 
     def _expect_until(self, deadline: datetime) -> None:
         self._overdue_at = deadline + timedelta(seconds=SWEEP_GRACE_S + _SLACK_S)

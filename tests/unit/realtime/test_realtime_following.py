@@ -1,0 +1,156 @@
+"""Following a request when its sources fail: time passes, and no client hangs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from penstock_realtime.serving.following import Following, Sources
+from penstock_shared.contracts.errors import ErasedError, TransientError, UnavailableError
+from penstock_shared.contracts.requests import RequestEnded, RequestRouted, Status
+from penstock_shared.contracts.responses import FinalFrame, encode_delta
+from penstock_shared.contracts.usage import Price, Usage
+
+REQUEST_ID = "0190e0f0-0000-7000-8000-000000000001"
+RUN = "0190e0f0-0000-7000-8000-00000000000a"
+START = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+def ended(text: str = "abc") -> RequestEnded:
+    return RequestEnded(
+        request_id=REQUEST_ID,
+        tenant="acme",
+        key_id="key_1",
+        data_subject="somebody",
+        model="m",
+        attempt=1,
+        run=RUN,
+        status=Status.COMPLETED,
+        reason="stop",
+        usage=Usage(input_tokens=1, output_tokens=len(text)),
+        price=Price(input_microusd_per_1k=1, output_microusd_per_1k=1),
+        output=text,
+        delta_ends=tuple(range(1, len(text) + 1)),
+        routed_at=START,
+        ended_at=START,
+    )
+
+
+class World:
+    """A clock, a feed, a log and a vault in one; each silence passes as fast as it is asked."""
+
+    def __init__(self) -> None:
+        self.time = START
+        self.live: list[list[bytes]] = []
+        self.kept: list[bytes] = []
+        self.log: Callable[[], RequestRouted | RequestEnded | None] = lambda: None
+        self.erased = False
+        self.asked = 0
+
+    def now(self) -> datetime:
+        return self.time
+
+    def monotonic_s(self) -> float:
+        return (self.time - START).total_seconds()
+
+    async def get(self, timeout_s: float) -> list[bytes]:
+        if self.live:
+            return self.live.pop(0)
+        self.time += timedelta(seconds=timeout_s)
+        return []
+
+    async def close(self) -> None:
+        self.live.clear()
+
+    async def open(self, *given: str) -> object:
+        if len(given) == 2:
+            return self
+        if self.erased:
+            raise ErasedError("Erased.")
+        return given[-1].encode()
+
+    async def seal(self, *given: str) -> str:
+        return given[-1]
+
+    async def stored(self, *_: str) -> list[bytes]:
+        return self.kept
+
+    async def last_fact(self, *_: str) -> RequestRouted | RequestEnded | None:
+        self.asked += 1
+        return self.log()
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def following(world: World) -> Following:
+    sources = Sources(frames=world, facts=world, vault=world, clock=world)  # type: ignore[arg-type]
+    return Following(sources, "acme", REQUEST_ID, world)
+
+
+async def text_of(following: Following) -> str:
+    literals = [literal async for batch in following.pieces() for literal in batch]
+    return "".join(literal.decode().strip('"') for literal in literals)
+
+
+async def test_silence_is_broken_by_the_log(world: World, following: Following) -> None:
+    """Without one frame the terminal fact is the answer (I6)."""
+    world.log = ended
+    assert await text_of(following) == "abc"
+    assert world.asked == 1
+    assert world.monotonic_s() == 1.0
+
+
+async def test_a_broker_that_is_away_is_asked_again(world: World, following: Following) -> None:
+    """An outage costs time and no answer."""
+    answers: list[RequestEnded | Exception] = [UnavailableError("away"), TransientError("key")]
+
+    def log() -> RequestEnded:
+        if answers:
+            raise answers.pop(0)  # type: ignore[misc]
+        return ended()
+
+    world.log = log
+    assert await text_of(following) == "abc"
+    assert world.asked == 3
+
+
+async def test_nobody_waits_for_ever(world: World, following: Following) -> None:
+    """Past deadline and sweep the client is told, with few look-ups on the way."""
+    with pytest.raises(UnavailableError) as caught:
+        await following.final()
+    assert caught.value.code == "response_overdue"
+    assert 165 <= world.monotonic_s() <= 171
+    assert world.asked < 60
+
+
+async def test_a_gap_is_filled_from_what_is_kept(world: World, following: Following) -> None:
+    """A frame before its turn makes the edge fetch those between (I6)."""
+    frames = [encode_delta(1, RUN, n, letter) for n, letter in enumerate("abc")]
+    final = FinalFrame.from_terminal(ended(), "abc").model_dump_json().encode()
+    world.live = [[frames[0]], [frames[2]], [final]]
+    world.kept = frames
+    batches = [batch async for batch in following.pieces()]
+    assert batches == [[b'"a"'], [], [b'"b"', b'"c"'], [], []]
+
+
+async def test_an_unreadable_frame_is_no_end(world: World, following: Following) -> None:
+    """What is neither a delta nor a final frame is passed over; the log has the end."""
+    world.live = [[b'{"t":"final"}', b"\xff"]]
+    world.log = ended
+    assert await text_of(following) == "abc"
+
+
+async def test_an_erased_answer_says_so(world: World, following: Following) -> None:
+    """A destroyed key ends the response with its own error, not with a hang (I10)."""
+    world.log = ended
+    world.erased = True
+    final = await following.final()
+    assert (final.status, final.text) == (Status.FAILED, "")
+    assert final.error is not None
+    assert final.error.code == "erased"

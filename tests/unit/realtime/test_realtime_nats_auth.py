@@ -1,0 +1,114 @@
+"""The auth callout's messages: signed as nats-server verifies them, granting one tenant only."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import nkeys
+import pytest
+
+from penstock_realtime.adapters.nats_auth import (
+    CalloutCodec,
+    base64url,
+    decode_claims,
+    encode_jwt,
+)
+from penstock_realtime.adapters.nats_disconnect import parse_connz
+from penstock_shared.contracts.errors import PermanentError
+from penstock_shared.contracts.subjects import tenant_permissions
+
+SEED = bytes(nkeys.encode_seed(bytes(range(32)), prefix=nkeys.PREFIX_BYTE_ACCOUNT)).decode()
+NOW = 1_780_000_000.5
+
+
+@pytest.fixture
+def codec() -> CalloutCodec:
+    return CalloutCodec(SEED, "PENSTOCK", lambda: NOW)
+
+
+def asked(**options: Any) -> bytes:
+    """A request as nats-server sends it; who signed it does not matter here."""
+    claims = {
+        "aud": "nats-authorization-request",
+        "nats": {
+            "server_id": {"id": "NSERVER"},
+            "user_nkey": "UUSER",
+            "connect_opts": {"protocol": 1, **options},
+        },
+    }
+    return encode_jwt(claims, lambda _: b"signature").encode()
+
+
+@pytest.mark.parametrize("option", ["auth_token", "pass"])
+def test_the_key_comes_as_token_or_password(codec: CalloutCodec, option: str) -> None:
+    """Clients without token support use user and password; the key is the password."""
+    request = codec.parse(asked(**{option: "psk_x"}))
+    assert (request.secret, request.user_nkey, request.server_id) == ("psk_x", "UUSER", "NSERVER")
+
+
+def test_no_key_is_none(codec: CalloutCodec) -> None:
+    """Nothing sent is nothing, and no error of the responder's."""
+    assert codec.parse(asked()).secret is None
+
+
+def test_a_grant_is_signed_and_covers_one_tenant(codec: CalloutCodec) -> None:
+    """Both JWTs verify with the account's key; the user has the tenant's subjects, no more (I8)."""
+    request = codec.parse(asked(auth_token="psk_x"))
+    answer = codec.grant(request, "key_1", tenant_permissions("acme")).decode()
+    claims = decode_claims(answer)
+    assert (claims["aud"], claims["sub"], claims["iat"]) == ("NSERVER", "UUSER", int(NOW))
+    assert claims["nats"]["type"] == "authorization_response"
+    user = decode_claims(claims["nats"]["jwt"])
+    assert (user["aud"], user["sub"], user["name"]) == ("PENSTOCK", "UUSER", "key_1")
+    subjects = user["nats"]["pub"]["allow"] + user["nats"]["sub"]["allow"]
+    assert subjects
+    assert all(s.startswith(("v1.acme.", "_INBOX_acme.")) for s in subjects)
+    for token in (answer, claims["nats"]["jwt"]):
+        head, body, signature = token.split(".")
+        assert json.loads(base64.urlsafe_b64decode(head + "==")) == {
+            "typ": "JWT",
+            "alg": "ed25519-nkey",
+        }
+        raw = base64.urlsafe_b64decode(signature + "=" * (-len(signature) % 4))
+        assert nkeys.from_seed(bytearray(SEED.encode())).verify(f"{head}.{body}".encode(), raw)
+
+
+def test_a_refusal_grants_nothing(codec: CalloutCodec) -> None:
+    """An error and no user."""
+    claims = decode_claims(codec.refuse(codec.parse(asked()), "invalid_api_key").decode())
+    assert claims["nats"]["error"] == "invalid_api_key"
+    assert "jwt" not in claims["nats"]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"a.b", b"a.b.c", b"\xff", f"a.{base64url(b'[]')}.c".encode(),
+     f"a.{base64url(b'{}')}.c".encode(),
+     encode_jwt({"aud": "nats-authorization-request", "nats": 1}, lambda _: b"").encode()],
+)  # fmt: skip
+def test_what_is_no_request(codec: CalloutCodec, raw: bytes) -> None:
+    """Malformed requests are refused as such."""
+    with pytest.raises(PermanentError):
+        codec.parse(raw)
+
+
+def test_a_wrong_seed_is_said() -> None:
+    """The message names the variable."""
+    with pytest.raises(PermanentError, match="PENSTOCK_AUTH_CALLOUT_SEED"):
+        CalloutCodec("SAXX", "PENSTOCK", lambda: NOW)
+
+
+def test_a_servers_connections_are_read_page_by_page() -> None:
+    """Connections without a user (routes, leafs) are passed over; more pages are noticed."""
+    data = {
+        "server_id": "N1",
+        "offset": 0,
+        "num_connections": 2,
+        "total": 3,
+        "connections": [{"cid": 7, "authorized_user": "key_1"}, {"cid": 8}],
+    }
+    found, more = parse_connz(json.dumps({"data": data}).encode())
+    assert [(c.server_id, c.cid, c.user) for c in found] == [("N1", 7, "key_1")]
+    assert more
