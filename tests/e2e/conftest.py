@@ -8,11 +8,13 @@ import pytest
 from openai import AsyncOpenAI
 from tests.support.stack import Stack
 
+ECHO = {"PENSTOCK_ECHO_MODEL": "1", "PENSTOCK_ECHO_TOKENS_PER_S": "500"}
+
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """All three servers and all five services; the echo model beside the real ones."""
-    with Stack(tmp_path_factory.mktemp("stack") / "data", env={"PENSTOCK_ECHO_MODEL": "1"}) as up:
+    with Stack(tmp_path_factory.mktemp("stack") / "data", env=ECHO) as up:
         yield up
 
 

@@ -203,7 +203,7 @@ async def test_a_revoked_key_is_disconnected_within_a_second(stack: Stack) -> No
 
 async def test_stale_request_ids_are_refused(tenant_client: Client) -> None:
     """A UUIDv7 older than the log's memory may not run (I2)."""
-    old = uuid7(1_600_000_000_000, lambda n: bytes(n))
+    old = uuid7(1_600_000_000_000, bytes)
     refused = await ask(tenant_client, "demo", {"model": "echo", "input": "hi"}, old)
     assert refused["status"] == "rejected"
     assert refused["error"]["code"] == "stale_request_id"

@@ -57,7 +57,7 @@ class Stack:
             f"postgresql://postgres:{self.secrets['postgres_superuser_password']}@{place}/postgres"
         )
 
-    def start(self) -> Stack:
+    def start(self) -> Self:
         """Start it and wait until it is ready; a stack that does not start fails the test."""
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
         environ = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")}
