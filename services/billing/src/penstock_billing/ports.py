@@ -45,7 +45,7 @@ class StoredKey:
     record: KeyRecord
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class MeteredUsage:
     """One attempt's usage. The first three fields are its identity (I2)."""
 

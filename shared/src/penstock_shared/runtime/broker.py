@@ -28,6 +28,7 @@ from penstock_shared.contracts.errors import (
     TransientError,
     UnavailableError,
 )
+from penstock_shared.runtime.headers import QuickClient
 from penstock_shared.runtime.telemetry import log
 
 PUBLISH_TIMEOUT_S: Final = 5.0
@@ -83,7 +84,7 @@ class Broker:
             UnavailableError: no server answered within ten seconds.
         """
         text = url.get_secret_value() if isinstance(url, SecretStr) else url
-        client = Client()
+        client = QuickClient()
         broker: list[Self] = []
 
         async def reconnected() -> None:

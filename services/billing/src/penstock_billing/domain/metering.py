@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Final
 
 from pydantic import ValidationError
@@ -12,6 +13,7 @@ from penstock_shared.contracts.errors import SchemaError
 from penstock_shared.contracts.requests import RequestEnded
 from penstock_shared.contracts.usage import cost_microusd
 
+_BY_IDENTITY: Final = attrgetter("tenant", "request_id", "attempt", "event_seq")
 _MAX_INT8: Final = 2**63 - 1
 _MAX_INT4: Final = 2**31 - 1
 
@@ -58,6 +60,6 @@ def distinct(rows: Iterable[MeteredUsage]) -> list[MeteredUsage]:
     orders they would deadlock.
     """
     first: dict[tuple[str, str, int], MeteredUsage] = {}
-    for row in sorted(rows):
+    for row in sorted(rows, key=_BY_IDENTITY):
         first.setdefault((row.tenant, row.request_id, row.attempt), row)
     return list(first.values())
