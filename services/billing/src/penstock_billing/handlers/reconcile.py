@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Final
 
 from penstock_billing import metrics
 from penstock_billing.ports import AccountBuckets, AccountStore, BucketEntry, Outbox
 from penstock_shared.contracts.errors import PenstockError
 from penstock_shared.contracts.streams import Bucket
 from penstock_shared.runtime.telemetry import log
+
+_NOTHING: Final = BucketEntry(revision=0, value=None)
 
 
 class Reconciler:
@@ -37,7 +40,7 @@ class Reconciler:
                 log().error("reconcile.failed", kind=type(error).__name__, exc_info=error)
 
     async def look(self) -> int:
-        """Mend what differs; returns how many entries were mended.
+        """Mend what differs; returns how many entries differed.
 
         Raises:
             TransientError: Postgres or NATS does not answer.
@@ -53,11 +56,11 @@ class Reconciler:
         keys_there = await self._buckets.entries(Bucket.KEYS)
         tenants = {t.tenant: t.model_dump_json() for t in await self._store.tenants()}
         keys = {k.sha256: k.record.model_dump_json() for k in await self._store.keys()}
-        mended = await self._mend(Bucket.TENANTS, tenants, tenants_there)
-        mended += await self._mend(Bucket.KEYS, keys, keys_there)
+        differing = await self._mend(Bucket.TENANTS, tenants, tenants_there)
+        differing += await self._mend(Bucket.KEYS, keys, keys_there)
         # Agreement is about the state before the comparison: a change since is looked at again.
-        self._agreed = versions if mended == 0 else None
-        return mended
+        self._agreed = versions if differing == 0 else None
+        return differing
 
     async def _versions(self) -> tuple[int, str, str]:
         return (
@@ -69,17 +72,20 @@ class Reconciler:
     async def _mend(
         self, bucket: Bucket, wanted: Mapping[str, str], there: Mapping[str, BucketEntry]
     ) -> int:
-        mended = 0
+        """Write what Postgres says; returns how many entries said something else."""
+        differing = 0
         for key, value in wanted.items():
-            entry = there.get(key, BucketEntry(revision=0, value=None))
+            entry = there.get(key, _NOTHING)
             if entry.value != value.encode():
-                mended += await self._buckets.put(bucket, key, value, entry.revision)
-                metrics.MENDED.labels(bucket.value, "put").inc()
+                differing += 1
+                done = await self._buckets.put(bucket, key, value, entry.revision)
+                metrics.MENDED.labels(bucket.value, "put" if done else "overtaken").inc()
         for key, entry in there.items():
             if key not in wanted and entry.value is not None:
+                differing += 1
                 # Postgres does not know it, so nobody could list or revoke it: it must not work.
-                mended += await self._buckets.purge(bucket, key, entry.revision)
-                metrics.MENDED.labels(bucket.value, "purge").inc()
-        if mended:
-            log().warning("bucket.mended", bucket=bucket.value, entries=mended)
-        return mended
+                done = await self._buckets.purge(bucket, key, entry.revision)
+                metrics.MENDED.labels(bucket.value, "purge" if done else "overtaken").inc()
+        if differing:
+            log().warning("bucket.differed", bucket=bucket.value, entries=differing)
+        return differing
