@@ -21,11 +21,17 @@ def vkey_of(state_dir: Path) -> str:
 
 async def covered(state_dir: Path, seq: int, timeout_s: float = 30.0) -> VerifiedLog:
     """Wait until the signed log holds EVENTS up to `seq`, then verify every byte of it."""
-    vkey = vkey_of(state_dir)
     async with asyncio.timeout(timeout_s):
-        while read_checkpoint(state_dir, vkey).size < seq:
+        while size_of(state_dir) < seq:
             await asyncio.sleep(0.02)
-    return await asyncio.to_thread(verify_log, state_dir, vkey)
+    return await asyncio.to_thread(verify_log, state_dir, vkey_of(state_dir))
+
+
+def size_of(state_dir: Path) -> int:
+    """How many entries are signed; none where there is no log yet."""
+    if not (state_dir / "log" / "checkpoint").exists():
+        return 0
+    return read_checkpoint(state_dir, vkey_of(state_dir)).size
 
 
 async def eventually(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:

@@ -13,9 +13,10 @@ from tests.support.audit_log import SIGNER, VKEY, events, grow, open_log
 from penstock_audit.adapters.log_reader import read_segment
 from penstock_audit.adapters.posix_files import PosixFiles
 from penstock_audit.adapters.tile_log import TileLog
+from penstock_audit.domain.checkpoint import Checkpoint
 from penstock_audit.domain.notes import Signer
 from penstock_audit.errors import VerificationError
-from penstock_audit.verification import read_checkpoint, verify_log
+from penstock_audit.verification import read_checkpoint, verify_log, witnessed_roots
 
 SIZE = 4_500
 SEED = 20261120
@@ -209,6 +210,19 @@ def test_witnessed_roots(log: Path) -> None:
         verify_log(log, VKEY, witnessed={1_001: older.checkpoint.root})
     with pytest.raises(VerificationError, match="rolled back"):
         verify_log(log.with_name("older"), VKEY, witnessed={SIZE: older.checkpoint.root})
+
+
+def test_kept_checkpoints(log: Path) -> None:
+    """Signed notes become witnessed roots; foreign ones and contradictions are refused."""
+    older = open_log(log.with_name("older"))
+    grow(older, 500)
+    notes = [older.checkpoint.note, (log / "checkpoint").read_text()]
+    assert verify_log(log, VKEY, witnessed=witnessed_roots(notes, VKEY)).tree_size == SIZE
+    with pytest.raises(VerificationError, match="no signature by"):
+        witnessed_roots([Signer("other.test/log", bytes(32)).sign("x\n")], VKEY)
+    second = Checkpoint.sign(SIGNER, 500, bytes(32))
+    with pytest.raises(VerificationError, match="different roots"):
+        witnessed_roots([older.checkpoint.note, second.note], VKEY)
 
 
 def test_an_unfinished_batch_is_no_tampering(log: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from functools import partial
 from typing import Final
 
 import nats.errors
@@ -73,7 +74,7 @@ class App:
         # Before the feed's own hook, which makes its consumer anew.
         broker.on_reconnect(lambda: self._after_reconnect(broker, feed, event_log))
         await broker.client.subscribe(
-            subjects.audit_checkpoint(), cb=lambda msg: _answer(msg, event_log, vkey)
+            subjects.audit_checkpoint(), cb=partial(_answer, event_log, vkey)
         )
         await feed.start(event_log.size + 1)
         await writer.start()
@@ -145,7 +146,7 @@ class App:
             await asyncio.sleep(_WATCH_S)
 
 
-async def _answer(msg: Msg, event_log: TileLog, vkey: str) -> None:
+async def _answer(event_log: TileLog, vkey: str, msg: Msg) -> None:
     """Serve the latest checkpoint to an operator."""
     checkpoint = event_log.checkpoint
     reply = SignedCheckpoint(

@@ -73,6 +73,9 @@ class AuditWriter:
         self._task: asyncio.Task[None] | None = None
         self._waiting = False
         self._draining = False
+        self._phase = ""
+        self._troubled_phase: str | None = None
+        """Where `problem` arose: only success there ends it."""
 
     async def start(self) -> None:
         """Compare the log with what was published, then begin to write.
@@ -124,10 +127,7 @@ class AuditWriter:
     async def _run(self) -> None:
         while not self._draining:
             try:
-                await self._announce()
-                await self._collect()
-                await self._commit()
-                self.problem = None
+                await self._step()
             except EventLogError as error:
                 await self._pause(error.message)
             except AuditError as error:
@@ -142,10 +142,19 @@ class AuditWriter:
                 log().error("audit.failed", kind=type(error).__name__, exc_info=error)
                 await self._pause(f"The audit writer failed ({type(error).__name__}).")
 
+    async def _step(self) -> None:
+        for phase in (self._announce, self._collect, self._commit):
+            if self._draining:  # whoever drains waits for us, and no event may come any more
+                return
+            self._phase = phase.__name__
+            await phase()
+            if self._troubled_phase == self._phase and not self._draining:
+                self.problem = self._troubled_phase = None
+
     async def _pause(self, problem: str) -> None:
         if problem != self.problem:
             log().error("audit.stalled", problem=problem)
-        self.problem = problem
+        self.problem, self._troubled_phase = problem, self._phase
         self._waiting = True
         await asyncio.sleep(_RETRY_S)
         self._waiting = False

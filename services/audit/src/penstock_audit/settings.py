@@ -15,7 +15,7 @@ class Settings(ServiceSettings):
 
     state_dir: Path
     """The log, its key and its lock. Belongs to one process at a time."""
-    audit_origin: Annotated[str, Field(pattern=r"^[^\s+]+\Z")] = "penstock.local/audit"
+    audit_origin: Annotated[str, Field(pattern=r"^[^\s+]+$")] = "penstock.local/audit"
     """The log's name: the checkpoint's first line and the signing key's name. Once the log has
     a key, the name is the key's."""
     audit_batch_events: Annotated[int, Field(ge=1, le=4096)] = 1_000

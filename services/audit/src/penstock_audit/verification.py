@@ -8,7 +8,7 @@ checkpoint; against that, hand in roots that were witnessed elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -92,17 +92,29 @@ def read_checkpoint(path: Path, vkey: str) -> Checkpoint:
     return _open_checkpoint(_files(path), _verifier(vkey))
 
 
-def open_kept_checkpoint(note: str, vkey: str) -> Checkpoint:
-    """A checkpoint that somebody has kept, for `witnessed`.
+def open_checkpoint(note: str, vkey: str) -> Checkpoint:
+    """A checkpoint that came from elsewhere.
 
     Raises:
         VerificationError: it is not one of this log.
     """
-    try:
-        return Checkpoint.open(note, _verifier(vkey))
-    except NoteError as error:
-        msg = f"The checkpoint is not valid: {error}."
-        raise VerificationError(msg) from error
+    return _open(note.encode(), _verifier(vkey))
+
+
+def witnessed_roots(notes: Iterable[str], vkey: str) -> dict[int, bytes]:
+    """Roots by tree size, of checkpoints that somebody has kept, for `verify_log`.
+
+    Raises:
+        VerificationError: one is not of this log, or two contradict each other: then the log's
+            own key has signed two histories.
+    """
+    roots: dict[int, bytes] = {}
+    for note in notes:
+        checkpoint = open_checkpoint(note, vkey)
+        if roots.setdefault(checkpoint.size, checkpoint.root) != checkpoint.root:
+            msg = f"Two signed checkpoints over {checkpoint.size} entries have different roots."
+            raise VerificationError(msg)
+    return roots
 
 
 def _files(path: Path) -> PosixFiles:
@@ -123,6 +135,10 @@ def _open_checkpoint(files: PosixFiles, verifier: Verifier) -> Checkpoint:
     if note is None:
         msg = f"There is no log in {files.root}: it has no checkpoint."
         raise VerificationError(msg)
+    return _open(note, verifier)
+
+
+def _open(note: bytes, verifier: Verifier) -> Checkpoint:
     try:
         return Checkpoint.open(note.decode(), verifier)
     except (NoteError, UnicodeDecodeError) as error:

@@ -31,6 +31,12 @@ def checkpointed_id(fact: AuditCheckpointed) -> str:
     return f"audit/checkpointed/{fact.tree_size}/{fact.root_hash}"
 
 
+class CheckpointQuery(BaseModel):
+    """Operator's question to audit on `v1.platform.audit.checkpoint`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
 class SignedCheckpoint(BaseModel):
     """Audit's answer on `v1.platform.audit.checkpoint`."""
 

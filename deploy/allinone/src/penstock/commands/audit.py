@@ -19,11 +19,11 @@ from penstock_audit.errors import VerificationError
 from penstock_audit.verification import (
     Progress,
     VerifiedLog,
-    open_kept_checkpoint,
     verify_log,
+    witnessed_roots,
 )
 from penstock_shared.contracts import subjects
-from penstock_shared.contracts.audit import SignedCheckpoint
+from penstock_shared.contracts.audit import CheckpointQuery, SignedCheckpoint
 from penstock_shared.contracts.errors import PenstockError
 from penstock_shared.runtime.broker import Broker
 
@@ -49,7 +49,6 @@ Examples:
   penstock audit checkpoint > checkpoint.txt
 """
 _PUBLIC_KEY_FILE = "audit.pub"
-_ANSWER_TIMEOUT_S = 5.0
 
 audit = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -83,15 +82,14 @@ def verify(
     path = log or _log_dir(data_dir)
     vkey = _read_key(key, path)
     try:
-        witnessed = {}
-        for file in kept or []:
-            checkpoint = open_kept_checkpoint(_read_text(file), vkey)
-            witnessed[checkpoint.size] = checkpoint.root
+        notes = [_read_text(file) for file in kept or []]
         position = None
         if against_events:
             nats_url = locate_stack(data_dir, os.environ).nats_url
             position = asyncio.run(_await_events(nats_url, path, vkey, wait_s))
-            witnessed |= _published(position, vkey)
+            if position.published is not None:
+                notes.append(position.published.checkpoint)
+        witnessed = witnessed_roots(notes, vkey)
         with _progress(enabled=not as_json) as progress:
             verified = verify_log(path, vkey, witnessed=witnessed, progress=progress)
     except VerificationError as error:
@@ -106,12 +104,7 @@ def verify(
 def checkpoint(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Ask the audit service for its latest checkpoint."""
     nats_url = locate_stack(data_dir, os.environ).nats_url
-    try:
-        signed = asyncio.run(_ask_checkpoint(nats_url))
-    except PenstockError as error:
-        raise OperatorError(
-            f"The audit service does not answer: {error.message}", "See `penstock ps`."
-        ) from error
+    signed = asyncio.run(_ask_checkpoint(nats_url))
     typer.echo(signed.model_dump_json() if as_json else signed.checkpoint, nl=as_json)
 
 
@@ -159,20 +152,10 @@ async def _await_events(nats_url: str, log: Path, vkey: str, wait_s: float) -> E
 
 
 async def _ask_checkpoint(nats_url: str) -> SignedCheckpoint:
-    broker = await Broker.connect(nats_url, name="penstock-audit-checkpoint")
-    try:
-        answer = await broker.request(subjects.audit_checkpoint(), b"", timeout_s=_ANSWER_TIMEOUT_S)
-    finally:
-        await broker.close()
-    return SignedCheckpoint.model_validate_json(answer.data)
+    from penstock.operator_bus import operator_bus  # noqa: PLC0415 - loads the bus's client
 
-
-def _published(position: EventsPosition, vkey: str) -> dict[int, bytes]:
-    """What EVENTS says about the log is a witness too."""
-    if position.published is None:
-        return {}
-    published = open_kept_checkpoint(position.published.checkpoint, vkey)
-    return {published.size: published.root}
+    async with operator_bus(nats_url) as bus:
+        return await bus.ask(subjects.audit_checkpoint(), CheckpointQuery(), SignedCheckpoint)
 
 
 def _document(verified: VerifiedLog, position: EventsPosition | None) -> dict[str, Any]:
@@ -219,14 +202,14 @@ def _report_failure(error: VerificationError, *, as_json: bool) -> None:
 @contextmanager
 def _progress(*, enabled: bool) -> Iterator[Progress | None]:
     """Show a bar on a terminal; nothing where nobody looks."""
+    from rich import progress as bars  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415 - loads rich
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn  # noqa: PLC0415
 
     console = Console(stderr=True)
     if not (enabled and console.is_terminal):
         yield None
         return
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress("Verifying", *columns, console=console, transient=True) as bar:
+    columns = (bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeRemainingColumn())
+    with bars.Progress("Verifying", *columns, console=console, transient=True) as bar:
         task = bar.add_task("entries", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

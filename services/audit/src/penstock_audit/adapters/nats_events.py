@@ -45,12 +45,19 @@ class NatsEventFeed:
         self._hole = False
 
     async def start(self, next_seq: int) -> None:
-        """Begin to read at `next_seq`."""
+        """Begin to read at `next_seq`.
+
+        Raises:
+            UnavailableError: EVENTS does not answer.
+        """
         self._next_seq = next_seq
-        self._hole = False
         reader = OrderedReader(self._broker, EVENTS, subjects.EVERY_EVENT, start_seq=next_seq)
-        await reader.start()
+        try:
+            await reader.start()
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise _unavailable() from error
         self._reader = reader
+        self._hole = False
 
     async def stop(self) -> None:
         """Stop reading."""
@@ -88,8 +95,7 @@ class NatsEventFeed:
         try:
             return (await self._broker.jetstream.stream_info(EVENTS)).state.last_seq
         except (nats.errors.Error, TimeoutError, OSError) as error:
-            msg = "EVENTS does not answer."
-            raise UnavailableError(msg, code="event_log_unavailable") from error
+            raise _unavailable() from error
 
     async def require(self, last: LoggedEvent | None) -> None:
         """Make sure that EVENTS still has what the log ends with.
@@ -149,8 +155,7 @@ class NatsEventFeed:
         except nats.js.errors.NotFoundError:
             return None
         except (nats.errors.Error, TimeoutError, OSError) as error:
-            msg = "EVENTS does not answer."
-            raise UnavailableError(msg, code="event_log_unavailable") from error
+            raise _unavailable() from error
         return StoredMessage(raw.subject or "", seq, dict(raw.headers or {}), raw.data or b"")
 
 
@@ -219,3 +224,7 @@ class NatsCheckpointBoard:
             msg = "Another audit writer has published a checkpoint: this one stops."
             raise FencedError(msg)
         self._last_seq = message.sequence
+
+
+def _unavailable() -> UnavailableError:
+    return UnavailableError("EVENTS does not answer.", code="event_log_unavailable")
