@@ -50,8 +50,10 @@ def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
         [
             sys.executable,
             "-c",
-            "import sys; from importlinter.cli import lint_imports;"
-            "sys.exit(lint_imports(config_filename='pyproject.toml', no_cache=True))",
+            (
+                "import sys; from importlinter.cli import lint_imports;"
+                "sys.exit(lint_imports(config_filename='pyproject.toml', no_cache=True))"
+            ),
         ],
         cwd=root,
         env={"PYTHONPATH": paths, "PATH": "/usr/bin:/bin", "COLUMNS": "200"},

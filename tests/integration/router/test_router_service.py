@@ -55,7 +55,7 @@ async def router(broker: Broker, nats_url: str, tmp_path: Path) -> AsyncIterator
     tenant = TenantRecord(tenant="acme", name="Acme", created_at=datetime.now(UTC))
     await kv.put(broker, Bucket.TENANTS, "acme", tenant.model_dump_json().encode())
     settings = Settings(
-        nats_url=nats_url,  # type: ignore[arg-type]
+        nats_url=nats_url,
         root_key_file=key_file,
         request_deadline_s=60,
         sweep_grace_s=0.1,

@@ -22,7 +22,9 @@ def plan(tmp_path):
     return ServicePlan(
         settings=settings,
         data_dir=DataDir(tmp_path),
-        endpoints=Endpoints("nats://u:p@h:1", "nats://sys:p@h:1", "dsn", "redis://x", "SASEED", 1, ()),
+        endpoints=Endpoints(
+            "nats://u:p@h:1", "nats://sys:p@h:1", "dsn", "redis://x", "SASEED", 1, ()
+        ),
         ports={**{name: 9000 + number for number, name in enumerate(names)}, "http": 8080},
         admin_key="pad_admin",
         models_dir=Path("/models"),

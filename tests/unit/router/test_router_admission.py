@@ -15,7 +15,13 @@ from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.ids import keyed_request_id, uuid7
 from penstock_shared.contracts.jobs import Job
 from penstock_shared.contracts.models import ModelRecord
-from penstock_shared.contracts.requests import Admission, ChatMessage, Content, Status
+from penstock_shared.contracts.requests import (
+    Admission,
+    ChatMessage,
+    Content,
+    RequestRouted,
+    Status,
+)
 from penstock_shared.contracts.usage import Price
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -32,7 +38,7 @@ def made_at(when: datetime) -> str:
     return uuid7(int(when.timestamp() * 1000), lambda n: b"\x01" * n)
 
 
-def routed():
+def routed() -> RequestRouted:
     content = Content(messages=(ChatMessage(role="user", content="hi"),))
     decision, model = decide("auto", (MODEL,), features_of(content))
     admission = Admission(

@@ -61,6 +61,6 @@ def test_settings_are_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody changes a setting after it was read."""
     monkeypatch.setenv("PENSTOCK_NATS_URL", "nats://x")
     monkeypatch.setenv("PENSTOCK_ROOT_KEY_FILE", "/x")
-    settings = RouterSettings()  # type: ignore[call-arg] # from the environment
+    settings = RouterSettings()
     with pytest.raises(ValidationError):
         settings.instance = "other"  # type: ignore[misc] # the point
