@@ -95,7 +95,8 @@ class App:
             return
         await self._consumer.stop()
         with contextlib.suppress(TimeoutError):  # Postgres is away: the batch is handed back
-            await asyncio.wait_for(self._ingest.between_batches(), _LAST_BATCH_S)
+            async with asyncio.timeout(_LAST_BATCH_S):
+                await self._ingest.between_batches()
         await self._replies.drain()
 
     async def stop(self) -> None:

@@ -87,7 +87,9 @@ class Bucket(StrEnum):
     DATA_KEYS = "datakeys"  # wrapped by the root key; destroying an entry erases what it sealed
 
 
-BILLING_CONSUMER: Final = ConsumerSpec(EVENTS, "billing", subjects.EVERY_REQUEST_EVENT)
+BILLING_CONSUMER: Final = ConsumerSpec(
+    EVENTS, "billing", subjects.EVERY_REQUEST_EVENT, ack_wait_s=10.0
+)
 INGRESS_CONSUMER: Final = ConsumerSpec(INGRESS, "router", subjects.EVERY_QUEUE)
 
 

@@ -91,7 +91,8 @@ class Postgres:
     async def close(self) -> None:
         """Close every connection, politely for a second."""
         try:
-            await asyncio.wait_for(self._pool.close(), 1.0)
+            async with asyncio.timeout(1.0):
+                await self._pool.close()
         except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
             self._pool.terminate()
 

@@ -53,7 +53,11 @@ class UsageIngest:
         while True:
             batch = await source.get_batch(limit, linger_s)
             async with self._one_batch:
-                await self.on_batch(batch)
+                try:
+                    await self.on_batch(batch)
+                except Exception as error:  # noqa: BLE001  one bad batch must not end the reading
+                    log().error("usage.failed", kind=type(error).__name__, exc_info=error)
+                    await _hand_back(batch, _MAX_PAUSE_S)
 
     async def between_batches(self) -> None:
         """Return when no batch is being written."""
@@ -73,9 +77,7 @@ class UsageIngest:
                 if not delivery.settled:
                     await delivery.ack()
         except asyncio.CancelledError:
-            for delivery in batch:
-                if not delivery.settled:
-                    await delivery.nak(0)
+            await _hand_back(batch, 0)
             raise
 
     async def _metered(self, batch: Sequence[Delivery]) -> list[_Metered]:
@@ -127,9 +129,13 @@ class UsageIngest:
                 return
 
     async def _malformed(self, delivery: Delivery, error: SchemaError) -> None:
-        """To DEAD, then terminated; its neighbours go on."""
+        """To DEAD, then terminated; its neighbours go on, also if DEAD does not take it."""
         metrics.EVENTS.labels("malformed").inc()
-        await settle_error(delivery, error, self._reject, self._rng)
+        try:
+            await settle_error(delivery, error, self._reject, self._rng)
+        except Exception as failure:  # noqa: BLE001  it comes again, and the failure is logged
+            log().error("usage.not_buried", kind=type(failure).__name__, exc_info=failure)
+            await delivery.nak(retry_delay_s(delivery.deliveries, self._rng))
 
 
 class UsageDesk:
@@ -169,6 +175,12 @@ class UsageDesk:
         metrics.CONSUMER_LAG.set(position.lag)
         metrics.EVENTS_SEQ.set(position.events_seq)
         return position
+
+
+async def _hand_back(batch: Sequence[Delivery], delay_s: float) -> None:
+    for delivery in batch:
+        if not delivery.settled:
+            await delivery.nak(delay_s)
 
 
 def _count(added: Sequence[Added], offered: int) -> None:
