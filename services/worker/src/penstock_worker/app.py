@@ -108,7 +108,8 @@ class App:
         await asyncio.gather(*(lanes.finish() for _, lanes in self._models))
 
     async def stop(self) -> None:
-        """Hand back what still runs, and close everything."""
+        """Hand back what still runs, and close everything; without a drain before, too."""
+        await asyncio.gather(*(lanes.stop_pulling() for _, lanes in self._models))
         await asyncio.gather(*(runner.stop() for runner, _ in self._models))
         await asyncio.gather(*(lanes.stop(_STOP_GRACE_S) for _, lanes in self._models))
         if self._cancellations is not None:

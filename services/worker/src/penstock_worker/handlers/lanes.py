@@ -64,9 +64,12 @@ class Lanes:
 
     async def stop_pulling(self) -> None:
         """Take nothing new, and hand back what nobody has looked at."""
+        if not self._pumps:
+            return
         for pump in self._pumps:
             pump.cancel()
         await asyncio.gather(*self._pumps, return_exceptions=True)
+        self._pumps.clear()
         await asyncio.gather(*(consumer.stop() for consumer in self._consumers.values()))
 
     async def finish(self) -> None:
