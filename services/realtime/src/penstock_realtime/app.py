@@ -192,11 +192,10 @@ class App:
             models=mirrors.models,
             router=NatsRouter(broker, settings.admission_timeout_s),
             sources=lookup.sources,
-            ids=ids,
         )
         sockets = Sockets(
             access,
-            SocketServices(admissions, lookup, orphans, settings.max_responses_per_socket),
+            SocketServices(admissions, lookup, orphans, ids, settings.max_responses_per_socket),
         )
         api = build_api(
             ResponsesApi(access, admissions, lookup, settings.max_body_bytes),

@@ -44,10 +44,14 @@ class ResponsesApi:
     async def create(self, request: Request) -> Response:
         """`POST /v1/responses`."""
         identity = self.access.authenticate(bearer(request.headers.get("authorization")))
+        state = request.scope["state"]
         call = self.admissions.identify(
-            identity, request.headers.get("idempotency-key"), request.headers.get("traceparent")
+            identity,
+            state["request_id"],
+            request.headers.get("idempotency-key"),
+            request.headers.get("traceparent"),
         )
-        request.scope["state"]["request_id"] = call.request_id
+        state["request_id"] = call.request_id
         allowance = await self.admissions.limit(call)
         headers = limit_headers(allowance)
         try:

@@ -32,6 +32,7 @@ from penstock_shared.contracts.errors import (
 )
 from penstock_shared.contracts.ids import parse_request_id
 from penstock_shared.runtime.access import Identity
+from penstock_shared.runtime.clock import IdSource
 from penstock_shared.runtime.telemetry import log
 
 CLOSE_NORMAL: Final = 1000
@@ -47,6 +48,7 @@ class SocketServices:
     admissions: Admissions
     lookup: Lookup
     orphans: Orphans
+    ids: IdSource
     max_responses: int
 
 
@@ -133,7 +135,7 @@ class Socket:
         if lane is not None and not (isinstance(lane, str) and len(lane) <= _MAX_LANE_CHARS):
             msg = f"'stream_id' is a string of at most {_MAX_LANE_CHARS} characters."
             raise PermanentError(msg, code="invalid_type", param="stream_id")
-        call = self._services.admissions.identify(self.identity, None, None)
+        call = self._services.admissions.identify(self.identity, self._services.ids.new())
         task = asyncio.create_task(self._respond(call, event, lane))
         self._running[call.request_id] = task
         self._idle.clear()

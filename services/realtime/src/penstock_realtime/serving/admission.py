@@ -12,7 +12,6 @@ from penstock_shared.contracts.errors import NotFoundError, PermanentError, Rate
 from penstock_shared.contracts.ids import keyed_request_id
 from penstock_shared.contracts.requests import AUTO_MODEL, Accepted, Admission
 from penstock_shared.runtime.access import Identity
-from penstock_shared.runtime.clock import IdSource
 from penstock_shared.runtime.telemetry import child_traceparent
 
 _MAX_IDEMPOTENCY_KEY_CHARS = 255
@@ -52,18 +51,21 @@ class Admissions:
     models: ModelCatalogue
     router: RouterGateway
     sources: Sources
-    ids: IdSource
 
     def identify(
-        self, identity: Identity, idempotency_key: str | None, traceparent: str | None
+        self,
+        identity: Identity,
+        fresh_id: str,
+        idempotency_key: str | None = None,
+        traceparent: str | None = None,
     ) -> Call:
-        """Name the request: the same key is the same request, on every instance.
+        """Name the request: `fresh_id`, or what an idempotency key names on every instance.
 
         Raises:
             PermanentError: the key is too long.
         """
-        if idempotency_key is None or not idempotency_key:
-            return Call(identity, self.ids.new(), traceparent=traceparent)
+        if not idempotency_key:
+            return Call(identity, fresh_id, traceparent=traceparent)
         if len(idempotency_key) > _MAX_IDEMPOTENCY_KEY_CHARS:
             msg = f"'Idempotency-Key' may have {_MAX_IDEMPOTENCY_KEY_CHARS} characters."
             raise PermanentError(msg, code="invalid_idempotency_key", param="Idempotency-Key")
