@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +20,7 @@ class MissingVariableError(Exception):
     """A `${NAME:?what to do}` without a value."""
 
 
+@cache
 def compose() -> dict[str, Any]:
     """The Compose file with its anchors merged and its variables as they are written."""
     loaded: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())

@@ -33,17 +33,17 @@ class ImageBuild:
         self._workdir = root
         self._environ = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
         self._environ["SERVICE"] = service
-        python = root / "bin" / "python"
-        python.parent.mkdir()
-        python.symlink_to(Path(sys.executable).resolve())
-        self._environ["PATH"] = f"{python.parent}:{os.environ['PATH']}"
+        self._environ["PATH"] = f"{root}/bin:{os.environ['PATH']}"
 
     @property
     def python(self) -> Path:
         return self.root / "opt/venv/bin/python"
 
     def build(self) -> None:
-        """Run the builder stage; the first instruction that fails, fails."""
+        """Run the builder stage from nothing; the first instruction that fails, fails."""
+        shutil.rmtree(self.root, ignore_errors=True)
+        (self.root / "bin").mkdir(parents=True)
+        (self.root / "bin" / "python").symlink_to(Path(sys.executable).resolve())
         for instruction in dockerfile_stages()[1]:
             self._apply(instruction)
 
