@@ -6,10 +6,11 @@ import asyncio
 
 import httpx
 import pytest
-from tests.integration.realtime.conftest import Edge, StartEdge, until_cancelled
+from tests.integration.realtime.conftest import Backend, Edge, StartEdge, echo, until_cancelled
 from websockets.asyncio.client import connect
 
 from penstock_shared.contracts import subjects
+from penstock_shared.contracts.jobs import Job
 from penstock_shared.contracts.streams import CONTROL
 
 
@@ -50,6 +51,27 @@ async def test_a_closed_http_connection_cancels(edge: Edge, stream: bool) -> Non
         with pytest.raises(httpx.ReadTimeout):
             await client.post("responses", json={"input": "x", "stream": stream}, timeout=0.5)
     await eventually_commanded(edge)
+
+
+async def test_a_client_with_a_key_may_come_back(edge: Edge) -> None:
+    """With an idempotency key a lost connection cancels nothing: the retry gets the answer."""
+    release = asyncio.Event()
+
+    async def slow(backend: Backend, job: Job, prompt: str) -> None:
+        await release.wait()
+        await echo(backend, job, prompt)
+
+    edge.backend.generate = slow
+    headers = {"idempotency-key": "back"}
+    async with edge.http() as client:
+        with pytest.raises(httpx.ReadTimeout):
+            await client.post("responses", json={"input": "x"}, headers=headers, timeout=0.5)
+        await asyncio.sleep(0.2)
+        assert not await commanded(edge)
+        release.set()
+        answer = await client.post("responses", json={"input": "x"}, headers=headers)
+    assert answer.json()["status"] == "completed"
+    assert len(edge.backend.jobs) == 1
 
 
 async def test_response_cancel_over_websocket(edge: Edge) -> None:

@@ -139,6 +139,34 @@ async def test_a_gap_is_filled_from_what_is_kept(world: World, following: Follow
     assert batches == [[b'"a"'], [], [b'"b"', b'"c"'], [], []]
 
 
+async def test_what_is_lost_for_good_is_not_asked_for_again_and_again(
+    world: World, following: Following
+) -> None:
+    """After a broker's restart the beginning is gone: one look, and the end fills it (I6)."""
+    looks = 0
+
+    async def stored(*_: str) -> list[bytes]:
+        nonlocal looks
+        looks += 1
+        return []
+
+    world.stored = stored  # type: ignore[method-assign]
+    world.live = [[encode_delta(1, RUN, n, "x")] for n in range(1, 50)]
+    world.live.append([FinalFrame.from_terminal(ended(), "abc").model_dump_json().encode()])
+    assert await text_of(following) == "abc"
+    assert looks == 1
+
+
+async def test_a_repeated_request_gets_nothing_of_a_run_that_lost(
+    world: World, following: Following
+) -> None:
+    """Once the end is known, frames of a fenced run are not replayed to a late client (I2)."""
+    world.log = ended
+    world.kept = [encode_delta(1, "0190e0f0-0000-7000-8000-00000000000b", 0, "zombie")]
+    batches = [batch async for batch in following.pieces(started_before=True)]
+    assert batches == [[b'"a"', b'"b"', b'"c"']]
+
+
 async def test_an_unreadable_frame_is_no_end(world: World, following: Following) -> None:
     """What is neither a delta nor a final frame is passed over; the log has the end."""
     world.live = [[b'{"t":"final"}', b"\xff"]]

@@ -56,13 +56,17 @@ class RedisRateLimiter:
         return await mine
 
     async def _drain(self, tenant: str, per_minute: int) -> None:
-        while waiters := self._waiting[tenant]:
-            self._waiting[tenant] = []
-            taken = await self._take(tenant, per_minute, len(waiters))
-            for index, waiter in enumerate(waiters):
-                if not waiter.done():
-                    waiter.set_result(allowance(taken, per_minute, index))
-        del self._waiting[tenant]
+        waiters: Waiters = []
+        try:
+            while waiters := self._waiting[tenant]:
+                self._waiting[tenant] = []
+                taken = await self._take(tenant, per_minute, len(waiters))
+                for index, waiter in enumerate(waiters):
+                    if not waiter.done():
+                        waiter.set_result(allowance(taken, per_minute, index))
+        finally:
+            for waiter in (*waiters, *self._waiting.pop(tenant)):
+                waiter.cancel()  # only a bug or a shutdown leaves any: nobody may wait for ever
 
     async def _take(self, tenant: str, per_minute: int, wanted: int) -> Taken:
         now_s = self._monotonic_s()

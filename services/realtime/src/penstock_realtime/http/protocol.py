@@ -83,6 +83,7 @@ def server_options(max_header_bytes: int, max_message_bytes: int) -> dict[str, A
     return {
         "http": type("Protocol", (LimitedProtocol,), {"max_head_bytes": max_header_bytes}),
         "ws": "websockets-sansio",
+        "timeout_keep_alive": 75,  # longer than the SDKs' pools keep a connection
         "proxy_headers": False,  # nothing here depends on the client's address
         "ws_max_size": max_message_bytes,  # a larger message closes the socket with 1009
         "ws_per_message_deflate": False,  # 60 kB a connection, for text that is already small

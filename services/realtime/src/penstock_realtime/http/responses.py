@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -93,7 +93,7 @@ class ResponsesApi:
             async with _closed_on_disconnect(request.receive, following):
                 final = await following.final(ended=admitted.accepted.ended)
         except FeedClosedError:
-            await cancel_abandoned(self.lookup, tenant, admitted.head.request_id)
+            await cancel_abandoned(self.lookup, tenant, admitted)
             return Response(status_code=_CLIENT_GONE)
         except PenstockError as error:
             return error_response(error, headers)
@@ -118,12 +118,15 @@ class SseResponse(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         following = self._admitted.following
         try:
-            async with _closed_on_disconnect(receive, following):
-                async for batch in events(self._admitted, Framing(server_sent=True)):
+            async with (
+                _closed_on_disconnect(receive, following),
+                aclosing(events(self._admitted, Framing(server_sent=True))) as batches,
+            ):
+                async for batch in batches:
                     body = b"".join(batch)
                     await send({"type": "http.response.body", "body": body, "more_body": True})
         except FeedClosedError:
-            await cancel_abandoned(self._lookup, self._tenant, self._admitted.head.request_id)
+            await cancel_abandoned(self._lookup, self._tenant, self._admitted)
         finally:
             await following.close()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -143,8 +146,15 @@ async def _closed_on_disconnect(receive: Receive, following: Following) -> Async
         watcher.cancel()
 
 
-async def cancel_abandoned(lookup: Lookup, tenant: str, request_id: str) -> None:
-    """Nobody waits for it any more: stop the generation, best effort."""
+async def cancel_abandoned(lookup: Lookup, tenant: str, admitted: Admitted) -> None:
+    """Nobody waits for it any more: stop the generation, best effort.
+
+    Not so with an idempotency key: whoever sends one means to come back for the same answer, and
+    may be attached through another connection already.
+    """
+    if admitted.keyed:
+        return
+    request_id = admitted.head.request_id
     try:
         await lookup.commands.cancel(tenant, request_id)
     except TransientError:

@@ -7,7 +7,7 @@ becomes of the responses that still ran is decided by how the socket was closed.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -182,9 +182,11 @@ class Socket:
         require_allowed(await admissions.limit(call))
         event.pop("stream", None)  # implied here
         admitted = await admissions.admit(call, create_request(event))
-        async for batch in events(admitted, Framing(server_sent=False, stream_id=lane)):
-            for text in batch:
-                await self._send({"type": "websocket.send", "text": text.decode()})
+        framing = Framing(server_sent=False, stream_id=lane)
+        async with aclosing(events(admitted, framing)) as batches:
+            async for batch in batches:
+                for text in batch:
+                    await self._send({"type": "websocket.send", "text": text.decode()})
 
     async def _send_error(self, error: PenstockError, lane: str | None = None) -> None:
         fields = {**error.body().model_dump(), "headers": retry_headers(error)}

@@ -7,6 +7,7 @@ restarted broker or a dead worker costs time, never an answer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ class Following:
         self._feed = feed
         self._final: FinalFrame | None = None
         self._waited_s = 0.0
+        self._caught_up_s = -math.inf
         self._overdue_at = sources.clock.now() + timedelta(
             seconds=DEFAULT_REQUEST_DEADLINE_S + SWEEP_GRACE_S + _SLACK_S
         )
@@ -103,26 +105,34 @@ class Following:
         text = Continuation()
         if started_before:
             await self._ask_log()
-            yield await self._catch_up(text)
+            if self._final is None:
+                yield await self._catch_up(text)
         while self._final is None:
             yield self._feed_all(text, await self._next_frames())
-            if text.missing and self._final is None:
+            if text.missing and self._final is None and self._may_catch_up():
                 yield await self._catch_up(text)
         yield text.finish(self._final)
 
     def _feed_all(self, text: Continuation, frames: list[bytes]) -> list[bytes]:
-        literals = []
+        deltas = []
         for frame in frames:
             delta = decode_delta(frame)
             if delta is None:
                 self._take_final(frame)
-            elif (literal := text.feed(delta)) is not None:
-                literals.append(literal)
-        return literals
+            else:
+                deltas.append(delta)
+        if self._final is not None and not text.delivered:
+            return []  # all of it comes from the final text: nothing of a run that lost
+        return [literal for delta in deltas if (literal := text.feed(delta)) is not None]
+
+    def _may_catch_up(self) -> bool:
+        # What a restarted broker has lost stays lost: not every later delta may ask for it again.
+        return self._sources.clock.monotonic_s() - self._caught_up_s >= self._sources.silence_s
 
     async def _catch_up(self, text: Continuation) -> list[bytes]:
         """Feed what RESPONSES keeps; what it does not have comes from the final text."""
         text.missing = False
+        self._caught_up_s = self._sources.clock.monotonic_s()
         try:
             stored = await self._sources.frames.stored(self._tenant, self._request_id)
         except TransientError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from penstock_realtime import metrics
 from penstock_realtime.domain.rendering import EventStream, Framing
@@ -12,7 +12,7 @@ from penstock_realtime.serving.admission import Admitted
 from penstock_shared.contracts.errors import PenstockError, public_error
 
 
-async def events(admitted: Admitted, framing: Framing) -> AsyncIterator[list[bytes]]:
+async def events(admitted: Admitted, framing: Framing) -> AsyncGenerator[list[bytes], None]:
     """Batches of events from `response.created` to the event that ends the stream.
 
     What the edge itself cannot do ends it with an `error` event, never with silence.
