@@ -10,6 +10,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/de
 UV := $(BIN)/uv
 WORKSPACE := -e 'shared[runtime]' -e services/realtime -e services/router -e services/worker -e services/billing -e services/audit -e deploy/allinone
 export UV_PROJECT_ENVIRONMENT := $(VENV)
+# Trust what the machine trusts (a company's proxy, say), as pip does; uv brings its own roots else.
+export UV_SYSTEM_CERTS := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),true,false)
 PYTEST := $(BIN)/python -m pytest
 
 .PHONY: help install demo up test test-long check format bench lock models clean
