@@ -24,7 +24,7 @@ ECHO_RECORD: Final = ModelRecord(
     context_tokens=262_144,
     price=Price(input_microusd_per_1k=0, output_microusd_per_1k=0),
 )
-_WORD: Final = re.compile(r"\s*\S+|\s+\Z")
+_WORD: Final = re.compile(r"\s*\S+(?:\s+\Z)?|\s+\Z")
 _GUARD: Final = b"\x01"  # keeps leading zero bytes
 
 
@@ -51,7 +51,7 @@ class EchoEngine:
         self._step_s = 1 / tokens_per_s if tokens_per_s else 0.0
 
     def encode(self, messages: Sequence[ChatMessage]) -> list[str]:
-        """The words of the last user message; each brings the white space before it."""
+        """The words of the last user message; each brings its white space along."""
         said = next((m.content for m in reversed(messages) if m.role == "user"), "")
         return _WORD.findall(said)
 

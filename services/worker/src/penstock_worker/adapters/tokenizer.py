@@ -78,6 +78,8 @@ class WindowDetokenizer:
     Decoders look at their neighbours (SentencePiece drops the first space), so a token's text is
     what it adds to the text of those before it. Source: the prefix and read offsets of Hugging
     Face's text-generation-inference (`decode_token`). Unlike there, nothing held back is lost.
+    One exception to the port's law: where byte-fallback tokens are no UTF-8, decoding at once also
+    replaces whole characters that stand directly before them, which were passed on long ago.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:

@@ -1,0 +1,176 @@
+"""One run: its tokens, its text, its stop."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from penstock_shared.contracts.errors import ErasedError
+from penstock_shared.contracts.jobs import Job
+from penstock_shared.contracts.requests import Sampling, Status
+from penstock_shared.contracts.subjects import Lane
+from penstock_shared.contracts.usage import Price
+from penstock_worker.adapters.echo_engine import EchoDetokenizer
+from penstock_worker.domain.byte_level import ByteLevelDetokenizer
+from penstock_worker.domain.ending import Run, end_of_run, failed_unstarted
+from penstock_worker.domain.generation import Generation, Stop
+from penstock_worker.errors import ContextLengthError
+from penstock_worker.ports import SamplingOptions
+
+_NOW = datetime(2026, 1, 2, tzinfo=UTC)
+_BYTES = [bytes([number]) for number in range(256)]
+
+
+def generation(limit: int = 100, stop_at_s: float = 10.0) -> Generation:
+    return Generation(
+        prompt=["a", "b"],
+        options=SamplingOptions(),
+        lane=Lane.STANDARD,
+        limit=limit,
+        stop_at_s=stop_at_s,
+        detokenizer=ByteLevelDetokenizer(_BYTES),
+    )
+
+
+def run_of(one: Generation) -> Run:
+    job = Job(
+        request_id="01890000-0000-7000-8000-000000000000",
+        tenant="acme",
+        key_id="k",
+        data_subject="u",
+        model="echo",
+        lane=Lane.STANDARD,
+        attempt=1,
+        expected_seq=7,
+        price=Price(input_microusd_per_1k=1, output_microusd_per_1k=2),
+        sampling=Sampling(),
+        content="",
+        routed_at=_NOW - timedelta(seconds=3),
+        deadline=_NOW + timedelta(seconds=60),
+    )
+    return Run(
+        job=job,
+        run_id="01890000-0000-7000-8000-000000000001",
+        subject="s",
+        generation=one,
+        started_at=_NOW - timedelta(seconds=2),
+        first_token_at=_NOW - timedelta(seconds=1),
+    )
+
+
+def test_the_limit_stops_with_its_last_token():
+    """`limit` tokens are generated, not one more, and all of them count (I3)."""
+    one = generation(limit=3)
+    assert [one.accept(65, 0.0) for _ in range(3)] == [False, False, True]
+    assert (one.stop, len(one.tokens), one.take()) == (Stop.LIMIT, 3, ("AAA", True))
+
+
+def test_a_stop_counts_the_token_that_came_with_it():
+    """Cancelled between two tokens: the second was generated, so it is billed (I3)."""
+    one = generation()
+    assert not one.accept(65, 0.0)
+    one.request_stop(Stop.CANCELLED)
+    assert one.accept(66, 0.0)
+    assert (one.stop, len(one.tokens)) == (Stop.CANCELLED, 2)
+
+
+def test_the_deadline_stops_it():
+    """The first token at or past the time is the last."""
+    one = generation(stop_at_s=5.0)
+    assert not one.accept(65, 4.9)
+    assert one.accept(65, 5.0)
+    assert one.stop is Stop.EXPIRED
+
+
+def test_a_cancellation_after_the_end_changes_nothing():
+    """The run had ended by itself: it is completed."""
+    one = generation()
+    one.accept(65, 0.0)
+    one.ended = True
+    one.request_stop(Stop.CANCELLED)
+    assert one.stop is None
+
+
+def test_deltas_hold_whole_characters_and_their_ends_are_code_points():
+    """A character in two tokens comes once it is whole; one that is cut off becomes U+FFFD."""
+    one = generation()
+    texts = []
+    for byte in [*"aé".encode(), *"€".encode()[:2]]:
+        one.accept(byte, 0.0)
+        texts.append(one.take()[0])
+    one.ended = True
+    texts.append(one.take()[0])
+    assert texts == ["a", "", "é", "", "", "\ufffd"]
+    assert one.delta_ends == [1, 2, 3]
+    assert one.text == "aé\ufffd"
+    assert one.take() == ("", True)
+
+
+def test_two_threads_lose_no_token():
+    """The engine's thread appends while the loop's thread reads: every token is read once."""
+    one = generation(limit=50_000)
+
+    def generate() -> None:
+        for number in range(50_000):
+            one.accept(65 + number % 26, 0.0)
+
+    thread = threading.Thread(target=generate)
+    thread.start()
+    parts, ended = [], False
+    while not ended:
+        text, ended = one.take()
+        parts.append(text)
+    thread.join()
+    assert "".join(parts) == "".join(chr(65 + number % 26) for number in range(50_000))
+    assert one.delta_ends[-1] == 50_000
+
+
+@pytest.mark.parametrize(
+    ("stop", "status", "reason", "code"),
+    [
+        (None, Status.COMPLETED, "stop", None),
+        (Stop.LIMIT, Status.INCOMPLETE, "max_output_tokens", None),
+        (Stop.CANCELLED, Status.CANCELLED, "cancelled", None),
+        (Stop.EXPIRED, Status.FAILED, "expired", "expired"),
+    ],
+)
+def test_how_it_stopped_is_how_it_ended(stop, status, reason, code):
+    """Every stop has one status, and the usage is what was generated (I3)."""
+    one = generation()
+    one.accept(65, 0.0)
+    one.take()
+    one.stop = stop
+    ended = end_of_run(run_of(one), _NOW, "sealed")
+    assert (ended.status, ended.reason) == (status, reason)
+    assert (ended.error.code if ended.error else None) == code
+    assert (ended.usage.input_tokens, ended.usage.output_tokens) == (2, 1)
+    assert (ended.output, ended.delta_ends) == ("sealed", (1,))
+    assert ended.timings is not None
+    assert ended.timings.queued_ms == 1000
+    assert ended.timings.first_token_ms == 2000
+    assert ended.timings.total_ms == 3000
+
+
+def test_an_answer_that_cannot_be_sealed_is_not_kept():
+    """Its key was destroyed: no text, no offsets into it, but the true usage (I3, I10)."""
+    one = generation()
+    one.accept(65, 0.0)
+    one.take()
+    ended = end_of_run(run_of(one), _NOW, None, ErasedError("gone"))
+    assert (ended.status, ended.reason, ended.output) == (Status.FAILED, "error", None)
+    assert (ended.delta_ends, ended.usage.output_tokens) == ((), 1)
+
+
+def test_a_refusal_has_no_run_and_no_usage():
+    """Nothing was generated."""
+    ended = failed_unstarted(run_of(generation()).job, _NOW, ContextLengthError("too long"))
+    assert (ended.run, ended.usage.input_tokens, ended.usage.output_tokens) == (None, 0, 0)
+    assert ended.error is not None
+    assert ended.error.code == "context_length_exceeded"
+
+
+def test_an_echo_has_its_own_words():
+    """Its detokenizer holds nothing back."""
+    assert EchoDetokenizer().finish() == ""
