@@ -33,6 +33,7 @@ from penstock_shared.runtime.telemetry import log
 _RETRY_BASE_S: Final = 0.5
 _RETRY_MAX_S: Final = 30.0
 _INACTIVE_S: Final = 60.0
+_SHORT_REPLY: Final = 9
 
 
 @dataclass(slots=True, eq=False)
@@ -68,15 +69,21 @@ class Delivery:
 
 
 def delivery_of(msg: Msg, forget: Callable[[Delivery], None]) -> Delivery:
-    """A delivery from what the broker sent."""
-    meta = msg.metadata
+    """A delivery from what the broker sent.
+
+    The reply subject says where it comes from: `$JS.ACK.<stream>.<consumer>.<delivered>.<stream
+    sequence>.…`, with domain and account before the stream on newer servers. `msg.metadata` would
+    make dates of it, too, which nobody reads here (7 µs against 0.5).
+    """
+    tokens = msg.reply.split(".")
+    delivered = 4 if len(tokens) == _SHORT_REPLY else 6
     return Delivery(
         msg=msg,
         subject=msg.subject,
         data=msg.data,
         headers=dict(msg.headers or {}),
-        sequence=meta.sequence.stream,
-        deliveries=meta.num_delivered,
+        sequence=int(tokens[delivered + 1]),
+        deliveries=int(tokens[delivered]),
         _forget=forget,
     )
 

@@ -112,7 +112,7 @@ class AccountCommands:
         async with self._store.transaction() as transaction:
             key = await transaction.lock_key(key_id)
             if key is None:
-                msg = f"There is no key '{key_id}': see the list of keys."
+                msg = f"There is no key '{key_id}': the list of keys shows their ids."
                 raise NotFoundError(msg, code="key_not_found", param="key_id")
             if key.record.revoked_at is None:
                 key = revoked(key, act.at)
