@@ -14,7 +14,13 @@ from typing import Final
 import pytest
 from pydantic import BaseModel
 
-from penstock_shared.contracts.accounts import KeyRecord, TenantRecord
+from penstock_shared.contracts.accounts import (
+    KeyCreated,
+    KeyRecord,
+    KeyRevoked,
+    TenantCreated,
+    TenantRecord,
+)
 from penstock_shared.contracts.audit import AuditCheckpointed
 from penstock_shared.contracts.dead import DeadLetter
 from penstock_shared.contracts.errors import ErrorBody, ErrorReply
@@ -115,6 +121,13 @@ CONTRACTS: Final[dict[str, BaseModel]] = {
     ),
     "tenant.v1": TenantRecord(tenant="acme", name="Acme", created_at=NOW),
     "key.v1": KeyRecord(key_id="key-1", tenant="acme", name="first", hint="abcd", created_at=NOW),
+    "account.tenant_created.v1": TenantCreated(
+        tenant="acme", name="Acme", requests_per_minute=600, created_at=NOW
+    ),
+    "account.key_created.v1": KeyCreated(
+        tenant="acme", key_id="key-1", name="first", created_at=NOW
+    ),
+    "account.key_revoked.v1": KeyRevoked(tenant="acme", key_id="key-1", revoked_at=NOW),
     "model.v1": ModelRecord(
         name="penstock-small", version="1", parameters=1_000_000, context_tokens=1024, price=PRICE
     ),
