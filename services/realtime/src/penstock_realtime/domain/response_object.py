@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -25,7 +24,7 @@ _NOT_OFFERED: Final[dict[str, Any]] = {
 
 def response_id(request_id: str) -> str:
     """How clients see a request id."""
-    return f"resp_{uuid.UUID(request_id).hex}"
+    return f"resp_{request_id.replace('-', '')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class ResponseHead:
     @property
     def item_id(self) -> str:
         """The id of the one message that a response has."""
-        return f"msg_{uuid.UUID(self.request_id).hex}"
+        return f"msg_{self.request_id.replace('-', '')}"
 
     def in_progress(self) -> dict[str, Any]:
         """The response while it runs."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 from starlette.types import Receive, Send
 from uvicorn.protocols.utils import ClientDisconnected
 
+from penstock_realtime import metrics
 from penstock_realtime.domain.create_request import create_request, parse_object
 from penstock_realtime.domain.rendering import Framing, compact
 from penstock_realtime.errors import FeedClosedError
@@ -187,8 +188,10 @@ class Socket:
             async for batch in batches:
                 for text in batch:
                     await self._send({"type": "websocket.send", "text": text.decode()})
+        metrics.REQUESTS.labels("websocket", 200).inc()
 
     async def _send_error(self, error: PenstockError, lane: str | None = None) -> None:
+        metrics.REQUESTS.labels("websocket", status_of(error)).inc()
         fields = {**error.body().model_dump(), "headers": retry_headers(error)}
         event = {"type": "error", "status": status_of(error), "error": fields}
         if lane is not None:
