@@ -65,6 +65,7 @@ class FragileDisk:
         self.steps = 0
         self.power_fails_at: int | None = None
         self.failing: int | None = None
+        self.failing_removals = False
         self._synced = dict(self.contents)
 
     def after_power_cut(self) -> FragileDisk:
@@ -83,9 +84,9 @@ class FragileDisk:
         return None if data is None else io.BytesIO(data)
 
     def write_at(self, path: str, offset: int, data: bytes) -> None:
-        kept = self.contents.get(path, b"")[:offset]
-        torn = kept + data[: self.rng.randint(0, len(data))]
-        self._step({path: torn})
+        before = self.contents.get(path, b"")
+        kept, written = before[:offset], self.rng.randint(0, len(data))
+        self._step({path: kept + data[:written] + before[offset + written :]})
         self.contents[path] = self._synced[path] = kept + data
 
     def replace(self, path: str, data: bytes, *, durable: bool) -> None:
@@ -95,6 +96,8 @@ class FragileDisk:
             self._synced[path] = data
 
     def remove(self, path: str) -> None:
+        if self.failing_removals:
+            raise OSError(errno.EROFS, "EROFS")
         self._step({})
         self.contents.pop(path, None)
         if self.rng.random() < 0.5:

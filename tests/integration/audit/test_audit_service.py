@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 from tests.support.audit_service import Publish, StartAudit, covered, eventually, vkey_of
 
 from penstock_audit.adapters.nats_events import CHECKPOINTED
@@ -27,6 +28,15 @@ async def last_fact(broker: Broker) -> AuditCheckpointed:
     return AuditCheckpointed.model_validate_json(message.data)
 
 
+async def published_up_to(broker: Broker, size: int) -> None:
+    """Wait until a checkpoint over `size` entries is published."""
+    async with asyncio.timeout(15):
+        while await broker.last_message(EVENTS, CHECKPOINTED) is None:
+            await asyncio.sleep(0.02)
+        while (await last_fact(broker)).tree_size < size:
+            await asyncio.sleep(0.02)
+
+
 async def test_everything_is_logged(
     broker: Broker, start_audit: StartAudit, publish: Publish, state_dir: Path
 ) -> None:
@@ -38,6 +48,9 @@ async def test_everything_is_logged(
         last = (await broker.jetstream.stream_info(EVENTS)).state.last_seq
         verified = await covered(state_dir, last - 1)
         assert app.problems() == []
+        tree_size = REGISTRY.get_sample_value("penstock_audit_tree_size")
+        assert tree_size is not None
+        assert tree_size >= verified.tree_size
     fact = await last_fact(broker)
     assert fact.tree_size == read_checkpoint(state_dir, vkey_of(state_dir)).size
     assert open_checkpoint(fact.checkpoint, vkey_of(state_dir)).root_base64 == fact.root_hash
@@ -50,11 +63,11 @@ async def test_own_facts_never_trigger_a_checkpoint(
     """One event makes one checkpoint, and the log is quiet again; the fact joins the next batch."""
     async with start_audit():
         await publish(1)
-        await covered(state_dir, 1)
-        await asyncio.sleep(0.5)
+        await published_up_to(broker, 1)
+        await asyncio.sleep(0.3)
         assert (await broker.jetstream.stream_info(EVENTS)).state.last_seq == 2
         await publish(1)
-        await covered(state_dir, 3)
+        await published_up_to(broker, 3)
         position = await events_position(broker)
         assert (position.due_seq, position.last_seq) == (3, 4)
 

@@ -127,6 +127,19 @@ def test_a_full_disk_changes_nothing(code: int) -> None:
     assert log.checkpoint == undisturbed.checkpoint
 
 
+def test_what_cannot_be_removed_stays() -> None:
+    """The batch is signed by then: a leftover file is no reason to append it again."""
+    disk = FragileDisk(random.Random(6))
+    log = TileLog(disk, SIGNER)
+    log.open()
+    disk.failing_removals = True
+    grow(log, 600, batch=50)
+    assert log.size == 600
+    disk.failing_removals = False
+    log.open()
+    assert len([path for path in disk.walk("tile") if ".p/" in path]) == 3
+
+
 def test_lost_tiles_are_made_again(tmp_path: Path) -> None:
     """Tiles follow from the events: without them the next start hashes everything anew."""
     log = open_log(tmp_path)

@@ -90,13 +90,13 @@ async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     await made.writer.stop()
 
 
-def make_bench(board: Board | None = None, size: int = 0) -> Bench:
+def make_bench(board: Board | None = None, size: int = 0, max_bytes: int = 1_000) -> Bench:
     feed, disk, board = Feed(), FragileDisk(random.Random(1)), board or Board()
     log = TileLog(disk, SIGNER)
     log.open()
     if size:
         log.append(events(1, size))
-    policy = BatchPolicy(max_events=10, linger_s=0.002)
+    policy = BatchPolicy(max_events=10, linger_s=0.002, max_bytes=max_bytes)
     return Bench(feed, board, disk, log, AuditWriter(log, feed, board, policy, SystemClock()))
 
 
@@ -106,6 +106,15 @@ async def test_batches_are_bounded_and_published(bench: Bench) -> None:
     await until(lambda: bench.sizes == [10, 20, 25])
     assert bench.board.facts[-1].checkpoint == bench.log.checkpoint.note
     assert bench.board.facts[-1].root_hash == encode_root(bench.log.root_at(25))
+
+
+async def test_batches_of_large_events_are_bounded_by_bytes() -> None:
+    """A flood of large events must not fill the memory: 3 of 9 bytes make a batch of 20."""
+    bench = make_bench(max_bytes=20)
+    bench.feed.put(*[event(seq, data=b"x" * 9) for seq in range(1, 8)])
+    await bench.writer.start()
+    await until(lambda: bench.sizes == [3, 6, 7])
+    await bench.writer.stop()
 
 
 async def test_own_facts_wait_for_others(bench: Bench) -> None:

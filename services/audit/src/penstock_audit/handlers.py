@@ -45,6 +45,34 @@ class BatchPolicy:
 
     max_events: int
     linger_s: float
+    max_bytes: int = 16 * 1024 * 1024
+    """Of event data: a batch of large events must fit into memory, several times."""
+
+
+class Batch:
+    """Events that wait to be signed."""
+
+    def __init__(self, policy: BatchPolicy) -> None:
+        self.events: list[StreamEvent] = []
+        self._policy = policy
+        self._bytes = 0
+        self._foreign = False
+
+    def add(self, event: StreamEvent) -> None:
+        """Take one more, behind the others."""
+        self.events.append(event)
+        self._bytes += len(event.data)
+        self._foreign = self._foreign or event.event_type != AuditCheckpointed.TYPE
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it must be signed before it takes more."""
+        return len(self.events) >= self._policy.max_events or self._bytes >= self._policy.max_bytes
+
+    @property
+    def is_due(self) -> bool:
+        """Whether to sign it at all: own checkpoint facts alone would lead to one another."""
+        return self._foreign or self.is_full
 
 
 class AuditWriter:
@@ -66,7 +94,7 @@ class AuditWriter:
         self._board = board
         self._policy = policy
         self._clock = clock
-        self._pending: list[StreamEvent] = []
+        self._batch = Batch(policy)
         self._announced_size = 0
         self._foretold: AuditCheckpointed | None = None
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="audit-disk")
@@ -160,35 +188,27 @@ class AuditWriter:
         self._waiting = False
 
     async def _collect(self) -> None:
-        """Fill the batch. Own checkpoint facts go with it, but never make one: it would loop."""
+        """Fill the batch until it is due, then give others a moment to join."""
         self._waiting = True
-        while not self._is_due():
-            self._pending.append(await self._feed.get())
+        while not self._batch.is_due:
+            self._batch.add(await self._feed.get())
             self._take_what_is_here()
-        if len(self._pending) < self._policy.max_events:
+        if not self._batch.is_full:
             await asyncio.sleep(self._policy.linger_s)
             self._take_what_is_here()
         self._waiting = False
 
-    def _is_due(self) -> bool:
-        if len(self._pending) >= self._policy.max_events:
-            return True
-        return any(event.event_type != AuditCheckpointed.TYPE for event in self._pending)
-
     def _take_what_is_here(self) -> None:
-        while len(self._pending) < self._policy.max_events:
-            event = self._feed.get_nowait()
-            if event is None:
-                return
-            self._pending.append(event)
+        while not self._batch.is_full and (event := self._feed.get_nowait()) is not None:
+            self._batch.add(event)
 
     async def _commit(self) -> None:
         """Append the batch in a thread: it hashes, writes and syncs."""
-        batch = self._pending
+        batch = self._batch.events
         loop = asyncio.get_running_loop()
         with metrics.APPEND_SECONDS.time():
             checkpoint = await loop.run_in_executor(self._disk, self._log.append, batch)
-        self._pending = []
+        self._batch = Batch(self._policy)
         self.signed_at_s = self._clock.monotonic_s()
         metrics.ENTRIES.inc(len(batch))
         metrics.CHECKPOINTS.inc()

@@ -1,12 +1,11 @@
 """`penstock audit`: verify the audit log offline, and show its latest signed checkpoint."""
 
-import asyncio
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,18 +13,10 @@ from penstock.commands.options import DataDirOption, JsonOption
 from penstock.data_dir import DataDir, resolve_data_dir
 from penstock.errors import OperatorError
 from penstock.stack_locator import locate_stack
-from penstock_audit.comparison import EventsPosition, events_position, wait_until_covered
 from penstock_audit.errors import VerificationError
-from penstock_audit.verification import (
-    Progress,
-    VerifiedLog,
-    verify_log,
-    witnessed_roots,
-)
-from penstock_shared.contracts import subjects
-from penstock_shared.contracts.audit import CheckpointQuery, SignedCheckpoint
-from penstock_shared.contracts.errors import PenstockError
-from penstock_shared.runtime.broker import Broker
+
+if TYPE_CHECKING:
+    from penstock.audit_desk import Case
 
 _HELP = "Verify the tamper-evident log of every event, and show its signed checkpoint."
 _VERIFY_HELP = """Verify the audit log: every event, every hash, the signature.
@@ -79,32 +70,31 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Print tree size, root, last event and key; exit with status 1 when anything is wrong."""
+    from penstock.audit_desk import Case  # noqa: PLC0415 - loads cryptography and the bus
+
     path = log or _log_dir(data_dir)
-    vkey = _read_key(key, path)
+    case = Case(
+        log=path,
+        vkey=_read_key(key, path),
+        kept=[_read_text(file) for file in kept or []],
+        nats_url=locate_stack(data_dir, os.environ).nats_url if against_events else None,
+        wait_s=wait_s,
+    )
     try:
-        notes = [_read_text(file) for file in kept or []]
-        position = None
-        if against_events:
-            nats_url = locate_stack(data_dir, os.environ).nats_url
-            position = asyncio.run(_await_events(nats_url, path, vkey, wait_s))
-            if position.published is not None:
-                notes.append(position.published.checkpoint)
-        witnessed = witnessed_roots(notes, vkey)
-        with _progress(enabled=not as_json) as progress:
-            verified = verify_log(path, vkey, witnessed=witnessed, progress=progress)
+        document = _verify(case, quiet=as_json)
     except VerificationError as error:
         _report_failure(error, as_json=as_json)
         raise typer.Exit(1) from None
-    except PenstockError as error:
-        raise OperatorError(error.message, "Is the stack up? See `penstock ps`.") from error
-    _report(_document(verified, position), as_json=as_json)
+    _report(document, as_json=as_json)
 
 
 @audit.command("checkpoint", help=_CHECKPOINT_HELP)
 def checkpoint(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Ask the audit service for its latest checkpoint."""
+    from penstock.audit_desk import ask_checkpoint  # noqa: PLC0415 - loads the bus's client
+
     nats_url = locate_stack(data_dir, os.environ).nats_url
-    signed = asyncio.run(_ask_checkpoint(nats_url))
+    signed = ask_checkpoint(nats_url)
     typer.echo(signed.model_dump_json() if as_json else signed.checkpoint, nl=as_json)
 
 
@@ -141,24 +131,11 @@ def _read_text(path: Path) -> str:
         raise OperatorError(f"{path} cannot be read.", "Check the name and its owner.") from error
 
 
-async def _await_events(nats_url: str, log: Path, vkey: str, wait_s: float) -> EventsPosition:
-    broker = await Broker.connect(nats_url, name="penstock-audit-verify")
-    try:
-        position = await events_position(broker)
-    finally:
-        await broker.close()
-    await wait_until_covered(log, vkey, position.due_seq, wait_s)
-    return position
+def _verify(case: "Case", *, quiet: bool) -> dict[str, Any]:
+    from penstock.audit_desk import verify as verify_case  # noqa: PLC0415 - as above
 
-
-async def _ask_checkpoint(nats_url: str) -> SignedCheckpoint:
-    from penstock.operator_bus import operator_bus  # noqa: PLC0415 - loads the bus's client
-
-    async with operator_bus(nats_url) as bus:
-        return await bus.ask(subjects.audit_checkpoint(), CheckpointQuery(), SignedCheckpoint)
-
-
-def _document(verified: VerifiedLog, position: EventsPosition | None) -> dict[str, Any]:
+    with _progress(enabled=not quiet) as progress:
+        verified, position = verify_case(case, progress)
     document: dict[str, Any] = {
         "verified": True,
         "origin": verified.checkpoint.origin,
@@ -200,7 +177,7 @@ def _report_failure(error: VerificationError, *, as_json: bool) -> None:
 
 
 @contextmanager
-def _progress(*, enabled: bool) -> Iterator[Progress | None]:
+def _progress(*, enabled: bool) -> Iterator[Callable[[int, int], None] | None]:
     """Show a bar on a terminal; nothing where nobody looks."""
     from rich import progress as bars  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415 - loads rich

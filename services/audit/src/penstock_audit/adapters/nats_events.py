@@ -31,6 +31,8 @@ from penstock_shared.runtime.telemetry import log, new_traceparent
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_CREDIT: Final = 1_000
+"""Events that may wait in memory; their data can be large."""
 _WRITER_HEADER: Final = "Penstock-Audit-Writer"
 CHECKPOINTED: Final = subjects.topic_event(PLATFORM, CHECKPOINTED_TOPIC, CHECKPOINTED_FACT)
 
@@ -51,7 +53,9 @@ class NatsEventFeed:
             UnavailableError: EVENTS does not answer.
         """
         self._next_seq = next_seq
-        reader = OrderedReader(self._broker, EVENTS, subjects.EVERY_EVENT, start_seq=next_seq)
+        reader = OrderedReader(
+            self._broker, EVENTS, subjects.EVERY_EVENT, start_seq=next_seq, credit=_CREDIT
+        )
         try:
             await reader.start()
         except (nats.errors.Error, TimeoutError, OSError) as error:

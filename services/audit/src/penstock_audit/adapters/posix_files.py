@@ -35,8 +35,9 @@ class PosixFiles:
     def write_at(self, path: str, offset: int, data: bytes) -> None:
         """Make `data` the file's end, from `offset` on, on the disk.
 
-        What an earlier attempt left behind `offset` is cut off first: after a failed fsync the
-        kernel may have dropped pages that it calls clean, so everything is written again.
+        Everything is written even if an earlier attempt has written it: after a failed fsync the
+        kernel may have dropped pages that it calls clean. And it is written before the file is
+        cut, for a checkpoint may cover it already whose rename, alone, could not be synced.
         """
         target = self.root / path
         created = not target.exists()
@@ -46,8 +47,8 @@ class PosixFiles:
         try:
             if not data and os.fstat(handle).st_size == offset:
                 return
-            os.ftruncate(handle, offset)
             _write_all(handle, data, offset)
+            os.ftruncate(handle, offset + len(data))
             os.fsync(handle)
         finally:
             os.close(handle)

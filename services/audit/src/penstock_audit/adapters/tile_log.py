@@ -10,6 +10,7 @@ events give the same tree, hence no fork.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -180,7 +181,8 @@ class TileLog:
     def _remove_superseded_partials(self) -> None:
         current = {path for path, _ in _partial_files(self._edge)}
         for path in self._partial_paths - current:
-            self._files.remove(path)
+            with suppress(OSError):  # the batch is signed; the next start removes leftovers
+                self._files.remove(path)
         self._partial_paths = current
 
     def _remove_stale_partials(self) -> None:

@@ -1,17 +1,10 @@
-"""Verifying a log offline: from its directory and the public key alone.
-
-Every leaf is made again from the stored event (subject, headers, data), compared with the stored
-entry and hash, and hashed up to the root that the checkpoint signs. The sequence numbers must run
-from 1 without a hole (I5). What cannot be seen offline is a whole log rolled back to an older
-checkpoint; against that, hand in roots that were witnessed elsewhere.
-"""
+"""One pass over a stored log, from its first event to its signed root."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Final
 
 from penstock_audit.adapters.log_reader import StoredRecord, read_segment
@@ -41,7 +34,6 @@ Progress = Callable[[int, int], None]
 """Called with (entries verified, entries in all) now and then."""
 
 _ATTEMPTS: Final = 20
-_LOG_DIRECTORY: Final = "log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,81 +56,25 @@ class VerifiedLog:
         return self.checkpoint.size
 
 
-def verify_log(
-    path: Path,
-    vkey: str,
-    *,
-    witnessed: Mapping[int, bytes] | None = None,
-    progress: Progress | None = None,
-) -> VerifiedLog:
-    """Verify the log in `path` (or in its subdirectory `log`) against a verifier key.
-
-    `witnessed` maps tree sizes to the roots that were seen for them elsewhere. A log that is
-    being written meanwhile verifies as of its checkpoint.
-
-    Raises:
-        VerificationError: the first thing that is wrong.
-    """
-    verification = _Verification(_files(path), _verifier(vkey), dict(witnessed or {}), progress)
-    return verification.run()
-
-
-def read_checkpoint(path: Path, vkey: str) -> Checkpoint:
-    """The log's current checkpoint, its signature verified, its entries not.
+def read_signed(files: PosixFiles, verifier: Verifier) -> Checkpoint:
+    """The checkpoint of the log below `files`.
 
     Raises:
         VerificationError: there is none, or it is not valid.
     """
-    return _open_checkpoint(_files(path), _verifier(vkey))
-
-
-def open_checkpoint(note: str, vkey: str) -> Checkpoint:
-    """A checkpoint that came from elsewhere.
-
-    Raises:
-        VerificationError: it is not one of this log.
-    """
-    return _open(note.encode(), _verifier(vkey))
-
-
-def witnessed_roots(notes: Iterable[str], vkey: str) -> dict[int, bytes]:
-    """Roots by tree size, of checkpoints that somebody has kept, for `verify_log`.
-
-    Raises:
-        VerificationError: one is not of this log, or two contradict each other: then the log's
-            own key has signed two histories.
-    """
-    roots: dict[int, bytes] = {}
-    for note in notes:
-        checkpoint = open_checkpoint(note, vkey)
-        if roots.setdefault(checkpoint.size, checkpoint.root) != checkpoint.root:
-            msg = f"Two signed checkpoints over {checkpoint.size} entries have different roots."
-            raise VerificationError(msg)
-    return roots
-
-
-def _files(path: Path) -> PosixFiles:
-    inner = path / _LOG_DIRECTORY
-    return PosixFiles(inner if (inner / CHECKPOINT).exists() else path)
-
-
-def _verifier(vkey: str) -> Verifier:
-    try:
-        return Verifier.from_text(vkey)
-    except NoteError as error:
-        msg = f"The verifier key cannot be read: {error}."
-        raise VerificationError(msg) from error
-
-
-def _open_checkpoint(files: PosixFiles, verifier: Verifier) -> Checkpoint:
     note = files.read(CHECKPOINT)
     if note is None:
         msg = f"There is no log in {files.root}: it has no checkpoint."
         raise VerificationError(msg)
-    return _open(note, verifier)
+    return open_note(note, verifier)
 
 
-def _open(note: bytes, verifier: Verifier) -> Checkpoint:
+def open_note(note: bytes, verifier: Verifier) -> Checkpoint:
+    """A checkpoint from its bytes.
+
+    Raises:
+        VerificationError: it is not valid.
+    """
     try:
         return Checkpoint.open(note.decode(), verifier)
     except (NoteError, UnicodeDecodeError) as error:
@@ -146,7 +82,7 @@ def _open(note: bytes, verifier: Verifier) -> Checkpoint:
         raise VerificationError(msg) from error
 
 
-class _Verification:
+class LogPass:
     """One pass over one log."""
 
     def __init__(
@@ -181,14 +117,14 @@ class _Verification:
     def _snapshot(self) -> Checkpoint:
         """The checkpoint with the partial tiles that go with it; a writer may replace them."""
         for _ in range(_ATTEMPTS):
-            checkpoint = _open_checkpoint(self._files, self._verifier)
+            checkpoint = read_signed(self._files, self._verifier)
             paths = list(_partial_paths(checkpoint.size))
             found = {path: self._files.read(path) for path in paths}
             missing = [path for path, data in found.items() if data is None]
             if not missing:
                 self._partial = {path: data or b"" for path, data in found.items()}
                 return checkpoint
-            if _open_checkpoint(self._files, self._verifier) == checkpoint:
+            if read_signed(self._files, self._verifier) == checkpoint:
                 msg = f"The file {missing[0]} is missing, which {checkpoint.size} entries need."
                 raise VerificationError(msg)
         msg = "The log changes faster than it can be read: verify a copy."
