@@ -21,24 +21,27 @@ _TEXT = " ".join(f"w{n}" for n in range(60))
 
 async def test_a_drain_finishes_what_runs_and_hands_back_what_waits(rig: WorkerRig):
     """Nothing is lost, and what waited is with the next worker long before any ack wait ends."""
-    leaving = await rig.start_worker(echo_tokens_per_s=30)
-    running = [await rig.submit(_TEXT) for _ in range(1)]
-    await running[0][1].first_delta.wait()
-    waiting = [await rig.submit(_TEXT) for _ in range(300)]
+    leaving = await rig.start_worker(echo_tokens_per_s=15)
+    running = [await rig.submit(_TEXT) for _ in range(4)]
+    for _, client in running:  # one by one: each takes a slot of its own
+        await client.first_delta.wait()
+    waiting = [await rig.submit("hello world") for _ in range(40)]
 
-    async def full() -> bool:
-        return (await rig.lag())[1] > 260  # four slots of 64 items are taken, and the rest waits
+    async def all_held() -> bool:
+        return await rig.lag() == (0, 44)
 
-    await until(full)
+    await until(all_held)
     draining = asyncio.create_task(leaving.drain())
     await asyncio.sleep(0.05)
     await rig.start_worker()
     for _, client in waiting:
         assert (await client.final(20)).status is Status.COMPLETED
+    assert not draining.done()  # what runs is still running
     await draining
-    assert (await running[0][1].final()).status is Status.COMPLETED
+    for _, client in running:
+        assert (await client.final()).run == client.deltas[0].run
     await rig.settled()
-    for job, _ in running + waiting:
+    for job, _ in [*running, *waiting]:
         assert await rig.facts(job) == 2
 
 

@@ -112,6 +112,9 @@ def test_a_template_that_is_none_and_one_that_is_missing_say_so(tmp_path: Path):
         ChatTokenizer(tmp_path)
     (tmp_path / "chat_template.jinja").write_text(_PLAIN)
     assert ChatTokenizer(tmp_path).encode((user("a"),))
+    (tmp_path / "tokenizer.json").write_text('{"model": 7}')
+    with pytest.raises(PermanentError, match=r"tokenizer\.json is no tokenizer"):
+        ChatTokenizer(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("no json")
     with pytest.raises(PermanentError, match=r"tokenizer_config\.json"):
         ChatTokenizer(tmp_path)

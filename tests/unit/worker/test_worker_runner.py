@@ -185,6 +185,29 @@ async def test_a_ticket_in_line_is_cancelled_without_a_run(runners: Runners):
     assert [["never"]] not in engine.batches
 
 
+async def test_what_waits_past_its_time_never_runs(runners: Runners):
+    """It leaves the line when the next slot is free: no token is spent on it."""
+    runner, engine, _ = runners(tokens_per_s=50)
+    busy = [enter(runner, engine, f"busy{n} " * 9) for n in range(2)]
+    await asyncio.sleep(0.03)
+    run = run_of(engine, "late")
+    run.generation.stop_at_s = SystemClock().monotonic_s() + 0.01
+    late = runner.enter(run, lambda: None)
+    await late.done
+    assert (run.started_at, run.generation.stop) == (None, Stop.EXPIRED)
+    await asyncio.gather(*(ticket.done for ticket in busy))
+
+
+async def test_frames_that_cannot_be_sent_hold_no_job_for_ever(runners: Runners):
+    """A bug on the way out fails the batch's items; the slot is free again."""
+    runner, engine, frames = runners()
+    ticket = enter(runner, engine, "a b c")
+    frames.texts[ticket.run.run_id] = ["an impossible earlier delta"]
+    with pytest.raises(AssertionError):
+        await ticket.done
+    await enter(runner, engine, "fine").done
+
+
 async def test_a_stopped_runner_hands_everything_back(runners: Runners):
     """What waits and what runs hear it; nothing new is taken; the engine is let go."""
     runner, engine, _ = runners(tokens_per_s=20)

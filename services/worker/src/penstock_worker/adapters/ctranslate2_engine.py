@@ -50,6 +50,7 @@ class CTranslate2Engine:
                 inter_threads=slots,
                 intra_threads=1,
             )
+            self._warm_up(slots)
         except (RuntimeError, ValueError) as error:
             msg = f"CTranslate2 cannot load {directory}: {error}. Export the model again."
             raise PermanentError(msg, code="model_unloadable") from error
@@ -57,7 +58,6 @@ class CTranslate2Engine:
         self.max_batch = max_batch
         self.context_tokens = context_tokens
         self._end_ids = self._tokenizer.end_ids
-        self._warm_up()
 
     def encode(self, messages: Sequence[ChatMessage]) -> list[str]:
         """The prompt's tokens."""
@@ -97,10 +97,10 @@ class CTranslate2Engine:
         self._generator.unload_model()
         self._generator = None
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, slots: int) -> None:
         prompt = self.encode((ChatMessage(role="user", content="Hello"),))
         self._generator.generate_batch(
-            [prompt] * self.slots,
+            [prompt] * slots,
             max_batch_size=1,
             max_length=_WARM_UP_TOKENS,
             include_prompt_in_result=False,

@@ -29,11 +29,13 @@ class ChatTokenizer:
         config = _read_json(directory / "tokenizer_config.json")
         self._template = read_chat_template(directory, config)
         self._controls = frozenset(
-            str(token["content"]) for token in description["added_tokens"] if token["special"]
+            str(token["content"])
+            for token in description.get("added_tokens", ())
+            if token["special"]
         )
         description |= {"post_processor": None, "truncation": None, "padding": None}
-        self._fixed = Tokenizer.from_str(json.dumps(description))
-        self._said = Tokenizer.from_str(json.dumps(description | {"added_tokens": []}))
+        self._fixed = _tokenizer(directory, description)
+        self._said = _tokenizer(directory, description | {"added_tokens": []})
         self._end_token = control_token(config, "eos_token")
         byte_level = (description.get("decoder") or {}).get("type") == "ByteLevel"
         self._bytes = (
@@ -107,6 +109,14 @@ class WindowDetokenizer:
         shown = self._tokenizer.decode(self._window[: self._shown])
         whole = self._tokenizer.decode(self._window)
         return str(whole[len(shown) :])
+
+
+def _tokenizer(directory: Path, description: dict[str, Any]) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(json.dumps(description))
+    except Exception as error:  # `tokenizers` raises nothing more precise
+        msg = f"{directory / 'tokenizer.json'} is no tokenizer: restore it from the model's export."
+        raise PermanentError(msg, code="model_incomplete") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from penstock_worker.domain.ending import (
     expired_unstarted,
     failed_unstarted,
 )
-from penstock_worker.domain.generation import Generation
+from penstock_worker.domain.generation import Generation, Stop
 from penstock_worker.errors import ContextLengthError, ConversationError, HandedBackError
 from penstock_worker.handlers.runner import ModelRunner
 from penstock_worker.handlers.terminals import Terminals
@@ -131,11 +131,13 @@ class JobHandler:
         except _REQUEST_FAULTS as error:
             return failed_unstarted(job, self._clock.now(), error), ""
         if deliveries > POISON_AFTER_DELIVERIES:
-            msg = f"It was begun {deliveries - 1} times and never ended."
+            msg = f"The request was begun {deliveries - 1} times and never ended: it was given up."
             raise PenstockError(msg, code="poison")
         await self._generate(run, on_start)
         if run.started_at is None:
-            return cancelled_unstarted(job, self._clock.now()), ""
+            late = run.generation.stop is Stop.EXPIRED
+            end_unstarted = expired_unstarted if late else cancelled_unstarted
+            return end_unstarted(job, self._clock.now()), ""
         return await self._sealed(run)
 
     async def _generate(self, run: Run, on_start: Callable[[], None]) -> None:

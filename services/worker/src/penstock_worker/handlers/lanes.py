@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from penstock_shared.contracts.streams import job_consumer
 from penstock_shared.contracts.subjects import Lane
@@ -14,6 +15,11 @@ from penstock_shared.runtime.consumer import Delivery, DurableConsumer, settle
 from penstock_worker import metrics
 from penstock_worker.domain.batching import LANE_ORDER
 from penstock_worker.handlers.jobs import JobHandler
+
+_AHEAD: Final = 4
+_LEAST_AHEAD: Final = 4
+"""How many jobs are pulled ahead of a free seat: a share of the seats. A cancellation reaches
+those only when their turn comes, and no other worker can run them."""
 
 
 class _Seat:
@@ -46,7 +52,9 @@ class Lanes:
         self._rng = rng
         self._seats = seats
         self._consumers = {
-            lane: DurableConsumer(broker, job_consumer(model, lane), credit=seats)
+            lane: DurableConsumer(
+                broker, job_consumer(model, lane), credit=max(seats // _AHEAD, _LEAST_AHEAD)
+            )
             for lane in LANE_ORDER
         }
         self._pumps: list[asyncio.Task[None]] = []

@@ -48,7 +48,15 @@ class Ticket:
 
     def cancel(self) -> None:
         """Stop it with its next token, or take it out of the line at once."""
-        self.run.generation.request_stop(Stop.CANCELLED)
+        self._stop(Stop.CANCELLED)
+
+    def give_up_if_late(self, now_s: float) -> None:
+        """Take it out of the line when there is no time left to run it."""
+        if now_s >= self.run.generation.stop_at_s:
+            self._stop(Stop.EXPIRED)
+
+    def _stop(self, why: Stop) -> None:
+        self.run.generation.request_stop(why)
         if self.run.started_at is None and not self.done.done():
             self.done.set_result(None)
 
@@ -131,6 +139,9 @@ class ModelRunner:
 
     def _depart(self) -> None:
         self._departure = None
+        now_s = self._clock.monotonic_s()
+        for ticket in self._waiting:
+            ticket.give_up_if_late(now_s)
         self._waiting = [ticket for ticket in self._waiting if not ticket.done.done()]
         while self._waiting and (free := self._free_slots()) > 0:
             size = batch_size(len(self._waiting), free, self._engine.max_batch)
@@ -142,8 +153,6 @@ class ModelRunner:
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         del self._flying[task]
-        if not task.cancelled():
-            task.result()  # a failure in here is a bug: let the loop's handler tell
         self._schedule()
 
     def _board(self, batch: list[Ticket]) -> None:
@@ -160,6 +169,10 @@ class ModelRunner:
         self._items_histogram.observe(len(batch))
         try:
             await self._generate(batch)
+        except Exception as error:  # noqa: BLE001  a bug must not hold jobs for ever
+            for ticket in batch:
+                ticket.run.generation.request_stop(Stop.ABANDONED)
+                _fail(ticket, error)
         finally:
             self._running_gauge.dec(len(batch))
 
