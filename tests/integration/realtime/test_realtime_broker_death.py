@@ -7,14 +7,8 @@ import base64
 import os
 from pathlib import Path
 
-from tests.integration.realtime.conftest import (
-    PRICE,
-    Backend,
-    Edge,
-    add_account,
-    new_run,
-    split,
-)
+from tests.support.realtime import Edge, add_account
+from tests.support.realtime_backend import PRICE, Backend, new_run, split
 from tests.support.stack import Stack
 
 from penstock_realtime.app import create_app

@@ -6,7 +6,8 @@ import asyncio
 
 import httpx
 import pytest
-from tests.integration.realtime.conftest import Backend, Edge, StartEdge, echo, until_cancelled
+from tests.support.realtime import Edge, StartEdge
+from tests.support.realtime_backend import Backend, echo, until_cancelled
 from websockets.asyncio.client import connect
 
 from penstock_shared.contracts import subjects

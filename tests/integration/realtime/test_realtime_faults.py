@@ -7,7 +7,8 @@ from typing import Any
 
 import openai
 import pytest
-from tests.integration.realtime.conftest import Backend, Edge, StartEdge, echo, new_run, split
+from tests.support.realtime import Edge, StartEdge
+from tests.support.realtime_backend import Backend, echo, new_run, split
 
 from penstock_shared.contracts.errors import ErrorBody
 from penstock_shared.contracts.jobs import Job

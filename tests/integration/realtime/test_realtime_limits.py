@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import openai
 import pytest
 from redis.asyncio import Redis
-from tests.integration.realtime.conftest import Edge, StartEdge
+from tests.support.realtime import Edge, StartEdge
 
 from penstock_realtime.adapters.redis_rate_limit import RedisRateLimiter
 from penstock_realtime.domain.gcra import allowance, take

@@ -11,7 +11,7 @@ import nats.errors
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from tests.integration.realtime.conftest import Account, Edge, StartEdge, revoke, suspend
+from tests.support.realtime import Account, Edge, StartEdge, revoke, suspend
 from tests.support.stack import Stack
 
 from penstock_shared.contracts import subjects

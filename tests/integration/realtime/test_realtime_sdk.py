@@ -6,7 +6,7 @@ from typing import Any
 
 import openai
 import pytest
-from tests.integration.realtime.conftest import Edge
+from tests.support.realtime import Edge
 
 
 async def test_a_plain_response(edge: Edge) -> None:

@@ -8,13 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 import websockets
-from tests.integration.realtime.conftest import (
-    Edge,
-    StartEdge,
-    revoke,
-    suspend,
-    until_cancelled,
-)
+from tests.support.realtime import Edge, StartEdge, revoke, suspend
+from tests.support.realtime_backend import until_cancelled
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.connection import Connection
 
