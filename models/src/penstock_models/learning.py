@@ -19,6 +19,7 @@ from torch import Tensor, distributed
 from torch.nn import functional
 
 from penstock_models.architecture import Decoder
+from penstock_models.growth import grow
 from penstock_models.plans import PLANS, SEED, Plan
 from penstock_models.samples import Batch, Encoder, Feeder
 
@@ -49,11 +50,20 @@ class Learner:
         """Go on from the checkpoint in `state`, or begin."""
         torch.manual_seed(SEED)
         self.plan, self.state, self.rank = plan, state, rank
-        self.model = Decoder(plan.shape, compiled=True)
+        self.model = self._first_model()
         self.step = self.block = 0
         self._optimisers = make_optimisers(self.model, plan.learning_rate)
         if (state / "checkpoint.pt").exists():
             self._load()
+
+    def _first_model(self) -> Decoder:
+        plan = self.plan
+        if plan.grown_from is None:
+            return Decoder(plan.shape, compiled=True)
+        saved = torch.load(self.state.parent / plan.grown_from / "checkpoint.pt", weights_only=True)
+        narrow = Decoder(PLANS[plan.grown_from].shape)
+        narrow.load_state_dict(saved["model"])
+        return grow(narrow, plan.shape, compiled=True)
 
     def learn(self, batch: Batch, steps: int) -> Tensor:
         """One step on `batch` (and the other workers' batches); returns the loss before it."""
@@ -122,12 +132,12 @@ def supply(learner: Learner, feeder: Feeder, steps: int) -> Iterator[Batch]:
         yield from feeder.batches(seed, learner.step / steps)
 
 
-def train(learner: Learner, feeder: Feeder, until: int, steps: int) -> None:
-    """Train up to step `until` of `steps`; the schedule spans all `steps`."""
+def train(learner: Learner, feeder: Feeder, steps: int) -> None:
+    """Train up to the last of `steps`."""
     losses: list[Tensor] = []
     began = time.monotonic()
     for batch in supply(learner, feeder, steps):
-        if learner.step >= until:
+        if learner.step >= steps:
             break
         losses.append(learner.learn(batch, steps))
         if learner.rank.leads and learner.step % REPORT_STEPS == 0:
@@ -152,8 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="One process of a model's training.")
     parser.add_argument("--model", choices=sorted(PLANS), required=True)
     parser.add_argument("--state", type=Path, required=True, help="checkpoint and tokenizer")
-    parser.add_argument("--until", type=int, required=True)
-    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--steps", type=int, required=True, help="of the whole schedule")
     parser.add_argument("--rank", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args(arguments)
@@ -169,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = PLANS[options.model]
     learner = Learner(plan, state, rank)
     encoder = Encoder(Tokenizer.from_file(str(options.state / "tokenizer.json")))
-    train(learner, Feeder(encoder, plan.diet, plan.batch_tokens), options.until, options.steps)
+    train(learner, Feeder(encoder, plan.diet, plan.batch_tokens), options.steps)
     return 0
 
 

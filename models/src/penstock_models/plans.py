@@ -14,14 +14,6 @@ VERSION = "1.0.0"
 
 
 @dataclass(frozen=True)
-class Phase:
-    """Training up to step `until` with `workers` processes, one thread and one batch each."""
-
-    until: int
-    workers: int
-
-
-@dataclass(frozen=True)
 class Plan:
     """How one model is trained; `batch_tokens` is what each worker reads per step."""
 
@@ -30,14 +22,11 @@ class Plan:
     diet: Diet
     batch_tokens: int
     learning_rate: float
-    phases: tuple[Phase, ...]
+    steps: int
+    workers: int
+    grown_from: str | None = None  # the model whose weights this one begins with
     warmup_steps: int = 100
     decay_share: float = 0.3
-
-    @property
-    def steps(self) -> int:
-        """All steps of all phases."""
-        return self.phases[-1].until
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate: warm up, stay, fall linearly to nothing over the last `decay_share`."""
@@ -52,14 +41,17 @@ SMALL = Plan(
     Diet(tool_share=0.0, last_grades=(0.3, 0.35, 0.35)),
     batch_tokens=4800,
     learning_rate=4e-3,
-    phases=(Phase(until=7000, workers=1),),
+    steps=3000,
+    workers=1,
 )
 LARGE = Plan(
     Identity("penstock-large", VERSION, 200, 800),
-    DecoderShape(VOCABULARY, hidden=320, layers=6, heads=5, feed_forward=896),
-    Diet(tool_share=0.12),
+    DecoderShape(VOCABULARY, hidden=256, layers=6, heads=8, feed_forward=768),
+    Diet(tool_share=0.15, last_grades=(0.12, 0.28, 0.6), easy_start=0.0),
     batch_tokens=4800,
-    learning_rate=3e-3,
-    phases=(Phase(until=1000, workers=1), Phase(until=3200, workers=2)),
+    learning_rate=2.5e-3,
+    steps=2000,
+    workers=2,
+    grown_from="penstock-small",
 )
 PLANS = {plan.identity.name: plan for plan in (SMALL, LARGE)}

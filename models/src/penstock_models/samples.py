@@ -25,7 +25,6 @@ BLOCK = 4096  # conversations generated and tokenised at once
 TASK_WEIGHTS = {Task.FAQ: 9, Task.ORDER: 40, Task.LEAD: 18, Task.OTHER: 8, Task.MULTI: 25}
 FIRST_GRADES = (0.6, 0.3, 0.1)
 LAST_GRADES = (0.15, 0.3, 0.55)
-EASY_START = 0.3  # share of the training over which the grades move from first to last
 FOLLOW_UPS = 0.04  # conversations in which another message came before
 
 
@@ -44,10 +43,11 @@ class Diet:
 
     tool_share: float
     last_grades: tuple[float, float, float] = LAST_GRADES
+    easy_start: float = 0.3  # share of the training over which the grades move from first to last
 
     def grades(self, progress: float) -> list[float]:
         """Weights of easy, medium and hard at `progress` (0 to 1) of the training."""
-        moved = min(1.0, progress / EASY_START)
+        moved = min(1.0, progress / self.easy_start) if self.easy_start else 1.0
         pairs = zip(FIRST_GRADES, self.last_grades, strict=True)
         return [first + (last - first) * moved for first, last in pairs]
 

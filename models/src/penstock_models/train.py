@@ -38,47 +38,32 @@ ENVIRONMENT = {
 POLITENESS = "15"  # training leaves the cores to whoever else needs them
 
 
-def begin(plan: Plan, state: Path, phase: int, steps: int) -> list[subprocess.Popen[bytes]]:
-    """Start the workers of one phase of `plan`."""
-    until, workers = min(plan.phases[phase].until, steps), plan.phases[phase].workers
+def train(plan: Plan, state: Path) -> None:
+    """Train one model to its end; raises CalledProcessError if a worker failed."""
     name = plan.identity.name
     (state / name / "meeting").unlink(missing_ok=True)
-    command = [
-        "nice",
-        "-n",
-        POLITENESS,
-        sys.executable,
-        "-m",
-        "penstock_models.learning",
-        "--model",
-        name,
-    ]
-    command += ["--state", str(state), "--until", str(until), "--steps", str(steps)]
-    return [
+    command = ["nice", "-n", POLITENESS, sys.executable, "-m", "penstock_models.learning"]
+    command += ["--model", name, "--state", str(state), "--steps", str(plan.steps)]
+    workers = [
         subprocess.Popen(  # noqa: S603 - our own module, our own arguments
-            [*command, "--rank", str(rank), "--workers", str(workers)],
+            [*command, "--rank", str(rank), "--workers", str(plan.workers)],
             env={**os.environ, **ENVIRONMENT},
         )
-        for rank in range(workers)
+        for rank in range(plan.workers)
     ]
-
-
-def finish(processes: list[subprocess.Popen[bytes]]) -> None:
-    """Wait for all; raises CalledProcessError if one failed."""
-    for process in processes:
-        code = process.wait()
+    for worker in workers:
+        code = worker.wait()
         if code:
-            raise subprocess.CalledProcessError(code, process.args)
+            raise subprocess.CalledProcessError(code, worker.args)
 
 
 def train_both(state: Path) -> None:
-    """Small beside the first phase of large; then large with both cores."""
+    """Learn the vocabulary, then train small, then large, which grows out of small."""
     state.mkdir(parents=True, exist_ok=True)
     if not (state / "tokenizer.json").exists():
         learn_vocabulary(SEED).save(str(state / "tokenizer.json"))
-    finish(begin(SMALL, state, 0, SMALL.steps) + begin(LARGE, state, 0, LARGE.steps))
-    for phase in range(1, len(LARGE.phases)):
-        finish(begin(LARGE, state, phase, LARGE.steps))
+    for plan in (SMALL, LARGE):
+        train(plan, state)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
