@@ -12,7 +12,13 @@ from tests.support.audit_service import Publish, StartAudit, covered, eventually
 
 from penstock_audit.adapters.nats_events import CHECKPOINTED
 from penstock_audit.comparison import events_position
-from penstock_audit.errors import EventLogError, ForkError, LogLockedError, VerificationError
+from penstock_audit.errors import (
+    DiskRefusedError,
+    EventLogError,
+    ForkError,
+    LogLockedError,
+    VerificationError,
+)
 from penstock_audit.verification import open_checkpoint, read_checkpoint
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.audit import AuditCheckpointed, SignedCheckpoint, checkpointed_id
@@ -133,6 +139,14 @@ async def test_the_key_is_private_and_stays(start_audit: StartAudit, state_dir: 
     async with start_audit(audit_origin="another.name/audit"):
         pass
     assert (key.read_bytes(), vkey_of(state_dir)) == first
+
+
+async def test_a_place_that_cannot_be_used(start_audit: StartAudit, tmp_path: Path) -> None:
+    """The state directory lies below a file: a sentence that names it, not a trace."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskRefusedError, match="cannot be used"):
+        async with start_audit(state_dir=tmp_path / "file" / "audit"):
+            pass
 
 
 async def test_two_writers_of_one_directory(start_audit: StartAudit) -> None:

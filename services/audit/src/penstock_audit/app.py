@@ -16,7 +16,7 @@ from penstock_audit.adapters.key_file import load_or_create_signer
 from penstock_audit.adapters.nats_events import NatsCheckpointBoard, NatsEventFeed
 from penstock_audit.adapters.posix_files import DirectoryLock, PosixFiles
 from penstock_audit.adapters.tile_log import TileLog
-from penstock_audit.errors import AuditError, EventLogError
+from penstock_audit.errors import AuditError, DiskRefusedError, EventLogError
 from penstock_audit.handlers import AuditWriter, BatchPolicy
 from penstock_audit.settings import Settings
 from penstock_shared.contracts import subjects
@@ -57,9 +57,9 @@ class App:
         except AuditError as error:
             metrics.FAILURES.labels(error.code).inc()
             raise
-        except OSError as error:
-            msg = f"The audit log in {self.settings.state_dir} cannot be used: {error.strerror}."
-            raise UnavailableError(msg, code="audit_disk") from error
+        except (nats.errors.Error, TimeoutError) as error:
+            msg = "NATS went away while audit started: start it again."
+            raise UnavailableError(msg, code="nats_unavailable") from error
 
     async def _start(self) -> None:
         event_log, vkey = await asyncio.to_thread(self._open_log)
@@ -105,7 +105,18 @@ class App:
         self._lock.release()
 
     def _open_log(self) -> tuple[TileLog, str]:
-        """The log and its verifier key. Reads and writes files."""
+        """The log and its verifier key.
+
+        Raises:
+            DiskRefusedError: the directory cannot be used.
+        """
+        try:
+            return self._open_files()
+        except OSError as error:
+            msg = f"The audit log in {self.settings.state_dir} cannot be used: {error.strerror}."
+            raise DiskRefusedError(msg) from error
+
+    def _open_files(self) -> tuple[TileLog, str]:
         state_dir = self.settings.state_dir
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock.acquire()

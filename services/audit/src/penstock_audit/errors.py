@@ -7,11 +7,14 @@ AuditError
  ├─ FencedError          another writer has published since: this one must stop
  ├─ EventLogError        EVENTS lacks or has replaced what it once held
  └─ VerificationError    verifying found the first bad entry, and what is wrong with it
+
+TransientError (contracts)
+ └─ DiskRefusedError     no room, or an I/O error: the same batch is appended again
 """
 
 from __future__ import annotations
 
-from penstock_shared.contracts.errors import PenstockError
+from penstock_shared.contracts.errors import PenstockError, TransientError
 
 
 class AuditError(PenstockError):
@@ -58,3 +61,9 @@ class VerificationError(AuditError):
     def __init__(self, message: str, *, index: int | None = None) -> None:
         super().__init__(message)
         self.index = index
+
+
+class DiskRefusedError(TransientError):
+    """The disk took no batch; the log is as it was before."""
+
+    default_code = "audit_disk"

@@ -12,10 +12,10 @@ from typing import Final, Protocol
 
 from penstock_audit import metrics
 from penstock_audit.domain.checkpoint import Checkpoint, encode_root
-from penstock_audit.errors import AuditError, EventLogError, ForkError
+from penstock_audit.errors import AuditError, DiskRefusedError, EventLogError, ForkError
 from penstock_audit.ports import CheckpointBoard, EventFeed, StreamEvent
 from penstock_shared.contracts.audit import AuditCheckpointed
-from penstock_shared.contracts.errors import UnavailableError
+from penstock_shared.contracts.errors import TransientError
 from penstock_shared.runtime.clock import Clock
 from penstock_shared.runtime.telemetry import log
 
@@ -132,7 +132,7 @@ class AuditWriter:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         if self.problem is None:
-            with contextlib.suppress(UnavailableError, AuditError):
+            with contextlib.suppress(TransientError, AuditError):
                 await self._announce()
 
     async def stop(self) -> None:
@@ -156,16 +156,10 @@ class AuditWriter:
         while not self._draining:
             try:
                 await self._step()
-            except EventLogError as error:
+            except (EventLogError, TransientError) as error:
                 await self._pause(error.message)
             except AuditError as error:
                 self.halt(error)
-            except UnavailableError as error:
-                await self._pause(error.message)
-            except OSError as error:
-                metrics.WRITE_ERRORS.inc()
-                reason = errno.errorcode.get(error.errno or 0, "unknown")
-                await self._pause(f"The disk refuses the audit log ({reason}).")
             except Exception as error:  # noqa: BLE001  a bug must be seen, not end the log
                 log().error("audit.failed", kind=type(error).__name__, exc_info=error)
                 await self._pause(f"The audit writer failed ({type(error).__name__}).")
@@ -206,8 +200,14 @@ class AuditWriter:
         """Append the batch in a thread: it hashes, writes and syncs."""
         batch = self._batch.events
         loop = asyncio.get_running_loop()
-        with metrics.APPEND_SECONDS.time():
-            checkpoint = await loop.run_in_executor(self._disk, self._log.append, batch)
+        try:
+            with metrics.APPEND_SECONDS.time():
+                checkpoint = await loop.run_in_executor(self._disk, self._log.append, batch)
+        except OSError as error:
+            metrics.WRITE_ERRORS.inc()
+            reason = errno.errorcode.get(error.errno or 0, "unknown")
+            msg = f"The disk refuses the audit log ({reason})."
+            raise DiskRefusedError(msg) from error
         self._batch = Batch(self._policy)
         self.signed_at_s = self._clock.monotonic_s()
         metrics.ENTRIES.inc(len(batch))
