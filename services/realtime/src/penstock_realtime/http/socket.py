@@ -66,15 +66,20 @@ class Socket:
         self._running: dict[str, asyncio.Task[None]] = {}
         """Task by request id."""
         self._closing = False
+        """No new response is taken."""
+        self._closed = False
+        """The close frame is sent: nothing may follow it."""
         self._idle = asyncio.Event()
         self._idle.set()
 
     async def serve(self) -> None:
         """Handle events until the socket is closed, by whomever."""
-        code = await self._receive_all()
-        running = list(self._running)
-        for task in self._running.values():
-            task.cancel()
+        try:
+            code = await self._receive_all()
+        finally:
+            running = list(self._running)
+            for task in self._running.values():
+                task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
         if code == CLOSE_NORMAL:
             await self._cancel_all(running)
@@ -96,8 +101,8 @@ class Socket:
 
     async def close(self, code: int, reason: str = "") -> None:
         """Close the socket; the receiving loop then ends."""
-        self._closing = True
-        with suppress(ClientDisconnected, OSError, RuntimeError):
+        self._closing = self._closed = True
+        with suppress(ClientDisconnected, OSError, RuntimeError):  # closed by the peer already
             await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
     async def _receive_all(self) -> int:
@@ -187,7 +192,7 @@ class Socket:
         async with aclosing(events(admitted, framing)) as batches:
             async for batch in batches:
                 for text in batch:
-                    await self._send({"type": "websocket.send", "text": text.decode()})
+                    await self._send_text(text)
         metrics.REQUESTS.labels("websocket", 200).inc()
 
     async def _send_error(self, error: PenstockError, lane: str | None = None) -> None:
@@ -197,7 +202,12 @@ class Socket:
         if lane is not None:
             event["stream_id"] = lane
         with suppress(ClientDisconnected):
-            await self._send({"type": "websocket.send", "text": compact(event).decode()})
+            await self._send_text(compact(event))
+
+    async def _send_text(self, text: bytes) -> None:
+        if self._closed:
+            raise ClientDisconnected
+        await self._send({"type": "websocket.send", "text": text.decode()})
 
     async def _cancel_all(self, request_ids: list[str]) -> None:
         tenant = self.identity.tenant.tenant
