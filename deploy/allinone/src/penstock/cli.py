@@ -34,13 +34,22 @@ def main() -> None:
         _fail(error)
 
 
-def _root(
-    version: bool = typer.Option(False, "--version", help="Print the version."),
-) -> None:
-    """Penstock: metered, audited, multi-tenant inference on your own machines."""
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(__version__)
         raise typer.Exit
+
+
+def _root(
+    version: bool = typer.Option(
+        False,
+        "--version",
+        callback=_print_version,
+        is_eager=True,  # before typer asks for a command
+        help="Print the version.",
+    ),
+) -> None:
+    """Penstock: metered, audited, multi-tenant inference on your own machines."""
 
 
 def _fail(error: OperatorError) -> None:
