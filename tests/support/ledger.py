@@ -18,7 +18,7 @@ from penstock_shared.contracts.requests import TERMINAL_TYPES, RequestEnded, Req
 from penstock_shared.contracts.streams import EVENTS
 from penstock_shared.contracts.usage import cost_microusd
 from penstock_shared.runtime.broker import Broker, StoredMessage
-from penstock_shared.runtime.consumer import OrderedReader
+from penstock_shared.runtime.ordered import OrderedReader
 
 SETTLE_TIMEOUT_S: Final = 90.0
 

@@ -15,7 +15,8 @@ from penstock_shared.contracts.streams import EVENTS, INGRESS_CONSUMER, RESPONSE
 from penstock_shared.runtime import kv
 from penstock_shared.runtime.broker import Broker
 from penstock_shared.runtime.clock import IdSource, SystemClock
-from penstock_shared.runtime.consumer import DurableConsumer, OrderedReader
+from penstock_shared.runtime.consumer import DurableConsumer
+from penstock_shared.runtime.ordered import OrderedReader
 from penstock_shared.runtime.provision import provision, provision_volatile
 
 IDS = IdSource(SystemClock())

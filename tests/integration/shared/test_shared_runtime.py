@@ -19,9 +19,11 @@ from penstock_shared.contracts.streams import EVENTS, INGRESS, INGRESS_CONSUMER,
 from penstock_shared.runtime import kv
 from penstock_shared.runtime.broker import Broker, SequenceConflictError
 from penstock_shared.runtime.clock import IdSource, SystemClock
-from penstock_shared.runtime.consumer import Delivery, DurableConsumer, OrderedReader, settle
+from penstock_shared.runtime.consumer import Delivery, DurableConsumer
 from penstock_shared.runtime.dead import DeadLetters
 from penstock_shared.runtime.keyring import Keyring, data_key_name
+from penstock_shared.runtime.ordered import OrderedReader
+from penstock_shared.runtime.settlement import settle
 
 IDS = IdSource(SystemClock())
 

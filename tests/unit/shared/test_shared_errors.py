@@ -8,7 +8,7 @@ import pytest
 
 from penstock_shared.contracts import errors
 from penstock_shared.contracts.errors import Disposition, PenstockError, disposition_of
-from penstock_shared.runtime.consumer import retry_delay_s
+from penstock_shared.runtime.settlement import retry_delay_s
 
 KINDS = {
     errors.TransientError: (503, Disposition.RETRY),

@@ -14,10 +14,10 @@ from penstock_shared.contracts.errors import PenstockError
 from penstock_shared.contracts.streams import DEAD, Bucket
 from penstock_shared.runtime.broker import Broker
 from penstock_shared.runtime.clock import IdSource, SystemClock
-from penstock_shared.runtime.consumer import OrderedReader
 from penstock_shared.runtime.dead import FIELD, data_subject_of
 from penstock_shared.runtime.keyring import Keyring, read_root_key
 from penstock_shared.runtime.kv import BucketStore
+from penstock_shared.runtime.ordered import OrderedReader
 
 _SOURCE = "/penstock/operator"
 _REPLAY_TYPE = "penstock.request.submit.v1"

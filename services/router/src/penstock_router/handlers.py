@@ -42,10 +42,11 @@ from penstock_shared.contracts.streams import INGRESS
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.runtime.broker import SequenceConflictError
 from penstock_shared.runtime.clock import Clock, IdSource
-from penstock_shared.runtime.consumer import Delivery, settle
+from penstock_shared.runtime.consumer import Delivery
 from penstock_shared.runtime.dead import DeadLetters
 from penstock_shared.runtime.keyring import Keyring
 from penstock_shared.runtime.kv import BucketMirror
+from penstock_shared.runtime.settlement import settle
 from penstock_shared.runtime.telemetry import child_traceparent
 
 NATS_KEY: Final = "nats"

@@ -13,7 +13,7 @@ from penstock_shared.contracts.envelope import Envelope
 from penstock_shared.contracts.errors import ErasedError
 from penstock_shared.contracts.streams import Bucket
 from penstock_shared.runtime.broker import Broker, SequenceConflictError, StoredMessage
-from penstock_shared.runtime.consumer import OrderedReader
+from penstock_shared.runtime.ordered import OrderedReader
 from penstock_shared.runtime.telemetry import log
 
 _OPERATION: Final = "KV-Operation"

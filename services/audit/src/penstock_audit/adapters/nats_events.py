@@ -26,7 +26,7 @@ from penstock_shared.contracts.ids import PLATFORM
 from penstock_shared.contracts.streams import EVENTS
 from penstock_shared.runtime.broker import Broker, SequenceConflictError, StoredMessage
 from penstock_shared.runtime.clock import Clock
-from penstock_shared.runtime.consumer import OrderedReader
+from penstock_shared.runtime.ordered import OrderedReader
 from penstock_shared.runtime.telemetry import log, new_traceparent
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

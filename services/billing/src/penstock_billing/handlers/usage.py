@@ -16,7 +16,8 @@ from penstock_billing.ports import Added, EventPosition, MeteredUsage, Position,
 from penstock_shared.contracts.errors import SchemaError, UnavailableError
 from penstock_shared.contracts.requests import TERMINAL_TYPES
 from penstock_shared.contracts.usage import UsageQuery, UsageReport
-from penstock_shared.runtime.consumer import Delivery, Reject, retry_delay_s, settle_error
+from penstock_shared.runtime.consumer import Delivery
+from penstock_shared.runtime.settlement import Reject, retry_delay_s, settle_error
 from penstock_shared.runtime.telemetry import log
 
 _TYPE: Final = "ce-type"

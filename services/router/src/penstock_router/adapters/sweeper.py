@@ -17,7 +17,7 @@ from penstock_shared.contracts.requests import RequestRouted
 from penstock_shared.contracts.streams import EVENTS
 from penstock_shared.runtime.broker import Broker, SequenceConflictError, StoredMessage
 from penstock_shared.runtime.clock import Clock
-from penstock_shared.runtime.consumer import OrderedReader
+from penstock_shared.runtime.ordered import OrderedReader
 from penstock_shared.runtime.telemetry import log
 
 _LOOK_EVERY_S: Final = 0.5

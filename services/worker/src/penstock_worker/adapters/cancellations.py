@@ -16,7 +16,7 @@ from penstock_shared.contracts.ids import parse_request_id
 from penstock_shared.contracts.responses import Cancel
 from penstock_shared.contracts.streams import CONTROL
 from penstock_shared.runtime.broker import Broker, StoredMessage
-from penstock_shared.runtime.consumer import OrderedReader
+from penstock_shared.runtime.ordered import OrderedReader
 from penstock_shared.runtime.telemetry import log
 
 _REMEMBERED: Final = 200_000

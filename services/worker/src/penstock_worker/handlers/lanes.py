@@ -11,7 +11,8 @@ from typing import Final
 from penstock_shared.contracts.streams import job_consumer
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.runtime.broker import Broker
-from penstock_shared.runtime.consumer import Delivery, DurableConsumer, settle
+from penstock_shared.runtime.consumer import Delivery, DurableConsumer
+from penstock_shared.runtime.settlement import settle
 from penstock_worker import metrics
 from penstock_worker.domain.batching import LANE_ORDER
 from penstock_worker.handlers.jobs import JobHandler

@@ -20,7 +20,7 @@ from penstock_shared.contracts.requests import (
 from penstock_shared.contracts.streams import EVENTS
 from penstock_shared.runtime.broker import Broker, SequenceConflictError
 from penstock_shared.runtime.clock import Clock
-from penstock_shared.runtime.consumer import retry_delay_s
+from penstock_shared.runtime.settlement import retry_delay_s
 from penstock_shared.runtime.telemetry import child_traceparent, log
 from penstock_worker import metrics
 from penstock_worker.ports import ResponseSink
