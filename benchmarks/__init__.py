@@ -1,0 +1,1 @@
+"""Measurements of Penstock against its peers: `python -m benchmarks [names…]`."""

@@ -1,0 +1,1 @@
+"""What the benchmarks share: a stack, a load, clocks of processes, reports."""
