@@ -109,7 +109,7 @@ class App:
     async def _serve(
         self, subject: str, handle: Callable[[Msg], Awaitable[Accepted | Rejected]]
     ) -> None:
-        """Bind a request/reply subject. nats-py awaits callbacks one by one, so each is a task."""
+        """Bind a request/reply subject; each question is answered by a task of its own."""
         broker = self._broker
         assert broker is not None  # noqa: S101  start() has connected
 
@@ -123,20 +123,19 @@ class App:
                 msg.reply, AdmissionReply(reply=reply).model_dump_json().encode()
             )
 
-        async def received(msg: Msg) -> None:
+        async def refuse(msg: Msg) -> None:
+            full = UnavailableError("The router is at its limit.", code="overloaded")
+            await broker.client.publish(
+                msg.reply, AdmissionReply(reply=rejected(full)).model_dump_json().encode()
+            )
+
+        def received(msg: Msg) -> None:
             if not subjects.may_reply_to(subjects.parse(msg.subject).tenant, msg.reply):
                 return  # nobody may hear the answer: `requests.queue` is the door for that
-            if len(self._running) >= self.settings.max_in_flight:
-                full = UnavailableError("The router is at its limit.", code="overloaded")
-                await broker.client.publish(
-                    msg.reply, AdmissionReply(reply=rejected(full)).model_dump_json().encode()
-                )
-                return
-            self._spawn(answer(msg))
+            full = len(self._running) >= self.settings.max_in_flight
+            self._spawn(refuse(msg) if full else answer(msg))
 
-        self._subscriptions.append(
-            await broker.client.subscribe(subject, queue=_QUEUE_GROUP, cb=received)
-        )
+        self._subscriptions.append(await broker.client.listen(subject, received, _QUEUE_GROUP))
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +17,6 @@ from typing import Final, Self
 import nats
 import nats.errors
 import nats.js.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from pydantic import SecretStr
@@ -28,7 +28,7 @@ from penstock_shared.contracts.errors import (
     TransientError,
     UnavailableError,
 )
-from penstock_shared.runtime.headers import QuickClient
+from penstock_shared.runtime.quick_client import QuickClient
 from penstock_shared.runtime.telemetry import log
 
 PUBLISH_TIMEOUT_S: Final = 5.0
@@ -68,7 +68,7 @@ class StoredMessage:
 class Broker:
     """One NATS connection of one service."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: QuickClient) -> None:
         self.client = client
         self.jetstream: JetStreamContext = client.jetstream(timeout=PUBLISH_TIMEOUT_S)
         self._hooks: list[Callable[[], Awaitable[None]]] = []
@@ -173,16 +173,12 @@ class Broker:
         if extra_headers:
             headers.update(extra_headers)
         try:
-            ack = await self.jetstream.publish(
-                subject, payload, headers=headers, timeout=PUBLISH_TIMEOUT_S
+            ack = await self.client.request(
+                subject, payload, timeout=PUBLISH_TIMEOUT_S, headers=headers
             )
-        except nats.js.errors.APIError as error:
-            if error.err_code == _WRONG_LAST_SEQUENCE:
-                raise SequenceConflictError(str(error.description)) from error
-            raise _unavailable(error) from error
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise _unavailable(error) from error
-        return ack.seq
+        return _sequence(ack.data)
 
     async def publish_core(self, subject: str, payload: bytes) -> None:
         """Publish without waiting for anybody: deltas and frames."""
@@ -240,6 +236,22 @@ class Broker:
             await asyncio.wait_for(self.flush(), 1.0)
         with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
             await self.client.close()
+
+
+def _sequence(ack: bytes) -> int:
+    """Where the message stands, by the server's answer to a publish (ADR-1 of NATS).
+
+    Raises:
+        SequenceConflictError: the subject has another last sequence.
+        UnavailableError: the stream refused.
+    """
+    answer = json.loads(ack)
+    if "error" not in answer:
+        return int(answer["seq"])
+    error = nats.js.errors.APIError(**answer["error"])
+    if error.err_code == _WRONG_LAST_SEQUENCE:
+        raise SequenceConflictError(str(error.description)) from error
+    raise _unavailable(error) from error
 
 
 def _unavailable(error: Exception) -> TransientError:

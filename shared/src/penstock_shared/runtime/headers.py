@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from nats.aio.client import Client
-
 _CRLF: Final = b"\r\n"
 _MAX_KNOWN: Final = 1_000
 """Names come from outside: what is remembered of them is bounded."""
@@ -43,11 +41,3 @@ def _header_name(name: bytes) -> str | None:
     except UnicodeDecodeError:
         return None
     return None if any(character.isspace() for character in key) else key
-
-
-class QuickClient(Client):
-    """A NATS client that reads headers quickly."""
-
-    @staticmethod
-    def _parse_header_lines(raw: bytes) -> dict[str, str]:
-        return parse_header_lines(raw)

@@ -64,7 +64,7 @@ class PullLoop:
 
     async def start(self) -> None:
         """Create the consumer and begin pulling."""
-        self._subscription = await self._broker.client.subscribe(self._inbox, cb=self._received)
+        self._subscription = await self._broker.client.listen(self._inbox, self._received)
         self._consumer = await self._ensure()
         self._broker.on_reconnect(self._reconnected)
         self._task = asyncio.create_task(self._keep_asking(), name=f"pull-{self._stream}")
@@ -102,7 +102,7 @@ class PullLoop:
         self._consumer = await self._ensure()
         self._wake.set()
 
-    async def _received(self, msg: Msg) -> None:
+    def _received(self, msg: Msg) -> None:
         self._last_heard_s = asyncio.get_running_loop().time()
         if msg.reply.startswith(_ACK_PREFIX):
             self._outstanding = max(0, self._outstanding - 1)
