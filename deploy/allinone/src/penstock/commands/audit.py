@@ -13,10 +13,10 @@ from penstock.commands.options import DataDirOption, JsonOption
 from penstock.data_dir import DataDir, resolve_data_dir
 from penstock.errors import OperatorError
 from penstock.stack_locator import locate_stack
-from penstock_audit.errors import VerificationError
 
 if TYPE_CHECKING:
     from penstock.audit_desk import Case
+    from penstock_audit.errors import VerificationError
 
 _HELP = "Verify the tamper-evident log of every event, and show its signed checkpoint."
 _VERIFY_HELP = """Verify the audit log: every event, every hash, the signature.
@@ -71,6 +71,7 @@ def verify(
 ) -> None:
     """Print tree size, root, last event and key; exit with status 1 when anything is wrong."""
     from penstock.audit_desk import Case  # noqa: PLC0415 - loads cryptography and the bus
+    from penstock_audit.errors import VerificationError  # noqa: PLC0415 - as above
 
     path = log or _log_dir(data_dir)
     case = Case(
@@ -168,7 +169,7 @@ def _report(document: dict[str, Any], *, as_json: bool) -> None:
     typer.secho("verified", fg=typer.colors.GREEN, bold=True)
 
 
-def _report_failure(error: VerificationError, *, as_json: bool) -> None:
+def _report_failure(error: "VerificationError", *, as_json: bool) -> None:
     if as_json:
         document = {"verified": False, "error": error.message, "index": error.index}
         typer.echo(json.dumps(document))
