@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 REPORT_STEPS = 25
 SAVE_STEPS = 100
+MEETING_STEPS = 10  # workers learn by themselves and meet so often; saving falls on a meeting
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,14 @@ class Learner:
         logits = self.model(torch.from_numpy(batch.tokens), torch.from_numpy(batch.positions))
         loss = functional.cross_entropy(logits, torch.from_numpy(batch.targets))
         loss.backward()
-        if self.rank.workers > 1:
-            self._average_gradients()
         for optimiser in self._optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = self.plan.rate(self.step, steps)
             optimiser.step()
             optimiser.zero_grad()
         self.step += 1
+        if self.rank.workers > 1 and self.step % MEETING_STEPS == 0:
+            self._average_weights()
         return loss.detach()
 
     def save(self) -> None:
@@ -98,15 +99,20 @@ class Learner:
             optimiser.load_state_dict(saved)
         self.step, self.block = content["step"], content["block"]
 
-    def _average_gradients(self) -> None:
-        weights = [weight for weight in self.model.parameters() if weight.grad is not None]
-        flat = torch.cat([weight.grad.reshape(-1) for weight in weights])
-        distributed.all_reduce(flat)
-        flat /= self.rank.workers
-        at = 0
-        for weight in weights:
-            weight.grad.copy_(flat[at : at + weight.numel()].view_as(weight))
-            at += weight.numel()
+    def _average_weights(self) -> None:
+        """Give every worker the mean of all weights.
+
+        Meeting at every step would let the slowest core set the pace of both, and on a machine that
+        others use too a core is slow for seconds at a time. Source: Lin et al., "Don't use large
+        mini-batches, use local SGD", 2020.
+        """
+        weights = list(self.model.parameters())
+        with torch.no_grad():
+            flat = torch.cat([weight.reshape(-1) for weight in weights])
+            distributed.all_reduce(flat)
+            parts = (flat / self.rank.workers).split([weight.numel() for weight in weights])
+            for weight, part in zip(weights, parts, strict=True):
+                weight.copy_(part.view_as(weight))
 
 
 def make_optimisers(model: Decoder, rate: float) -> list[Any]:

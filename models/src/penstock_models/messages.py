@@ -64,13 +64,18 @@ class Message:
     invented: tuple[str, ...]
 
 
-def draw_message(random: Random, split: Split, task: Task, grade: Grade) -> Message:
-    """One message of the given task and grade, on the given side of the split."""
+def draw_message(
+    random: Random, split: Split, task: Task, grade: Grade, medium_changes: float = 0.4
+) -> Message:
+    """One message of the given task and grade, on the given side of the split.
+
+    Training may ask for more changes of mind in orders of medium grade than people have.
+    """
     while True:
         german = random.random() < (0.25 if grade is Grade.EASY else 0.4)
         language = Language.GERMAN if german else Language.ENGLISH
         lower = random.random() < (0.03 if grade is Grade.EASY else 0.1)
-        scene = Scene(random, split, language, grade, lower=lower)
+        scene = Scene(random, split, language, grade, lower, medium_changes)
         request, answer = WRITERS[task](scene)
         text = surround(scene, request)
         # Without an invented word only the text itself can tell the two sides apart.

@@ -50,7 +50,7 @@ SMALL_TALK = (
         "{I am typing this on my phone|I only have a minute|It has been a long day}.",
     ),
     (
-        "{Ich hoffe|Hoffentlich} {es geht Ihnen gut|Sie hatten ein schönes Wochenende}.",
+        "{Ich hoffe|Wir hoffen}, {es geht Ihnen gut|Sie hatten ein schönes Wochenende}.",
         "Das Wetter ist {hier |}{heute|mal wieder} {furchtbar|herrlich|seltsam}.",
         "{Eine Freundin|Meine Schwester|Unser Nachbar} hat mir von {Ihnen|Ihrem Laden} erzählt.",
         "{Ich habe|Wir haben} Ihnen noch nie geschrieben.",

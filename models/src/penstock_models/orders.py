@@ -77,7 +77,7 @@ def write_order(scene: Scene) -> tuple[str, Answer]:
     town = place(scene) if scene.chance(PLACE_STATED) else None
     listed = _join(scene, [_mention(scene, line) for line in lines])
     text = _place_first(scene, scene.say(*LISTS), listed, town)
-    changes = scene.by_grade(0, int(scene.chance(0.4)), 1 + int(scene.chance(0.4)))
+    changes = scene.by_grade(0, int(scene.chance(scene.medium_changes)), 1 + int(scene.chance(0.4)))
     sentences = [amend(scene, lines) for _ in range(changes)]
     if town is not None and scene.chance(scene.by_grade(0.0, 0.06, 0.15)):
         old, town = town, place(scene)

@@ -47,11 +47,18 @@ SMALL = Plan(
 LARGE = Plan(
     Identity("penstock-large", VERSION, 200, 800),
     DecoderShape(VOCABULARY, hidden=256, layers=6, heads=8, feed_forward=768),
-    Diet(tool_share=0.15, last_grades=(0.12, 0.28, 0.6), easy_start=0.0),
+    Diet(
+        tool_share=0.15,
+        last_grades=(0.08, 0.42, 0.5),
+        tasks=(5, 45, 14, 4, 32),
+        medium_changes=0.9,
+        easy_start=0.0,
+    ),
     batch_tokens=4800,
     learning_rate=2.5e-3,
-    steps=2000,
+    steps=2100,
     workers=2,
     grown_from="penstock-small",
+    decay_share=0.57,
 )
 PLANS = {plan.identity.name: plan for plan in (SMALL, LARGE)}

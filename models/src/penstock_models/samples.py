@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 LENGTHS = (48, 64, 96, 120, 160, 192, 240, 320, 400, 480)  # each divides the tokens of a batch
 BLOCK = 4096  # conversations generated and tokenised at once
-TASK_WEIGHTS = {Task.FAQ: 9, Task.ORDER: 40, Task.LEAD: 18, Task.OTHER: 8, Task.MULTI: 25}
 FIRST_GRADES = (0.6, 0.3, 0.1)
 LAST_GRADES = (0.15, 0.3, 0.55)
 FOLLOW_UPS = 0.04  # conversations in which another message came before
@@ -43,6 +42,8 @@ class Diet:
 
     tool_share: float
     last_grades: tuple[float, float, float] = LAST_GRADES
+    tasks: tuple[float, ...] = (9, 40, 18, 8, 25)  # weights, in the order of `Task`
+    medium_changes: float = 0.4
     easy_start: float = 0.3  # share of the training over which the grades move from first to last
 
     def grades(self, progress: float) -> list[float]:
@@ -69,9 +70,9 @@ def draw_conversation(random: Random, diet: Diet, progress: float) -> Dialogue:
 
 
 def _draw(random: Random, diet: Diet, progress: float) -> Message:
-    task = random.choices(tuple(TASK_WEIGHTS), tuple(TASK_WEIGHTS.values()))[0]
+    task = random.choices(tuple(Task), diet.tasks)[0]
     grade = random.choices(tuple(Grade), diet.grades(progress))[0]
-    return draw_message(random, Split.TRAIN, task, grade)
+    return draw_message(random, Split.TRAIN, task, grade, diet.medium_changes)
 
 
 class Encoder:

@@ -46,6 +46,7 @@ class Scene:
     language: Language
     grade: Grade
     lower: bool = False
+    medium_changes: float = 0.4  # how many orders of medium grade hold a change of mind
     invented: list[str] = field(default_factory=list)
 
     @property
