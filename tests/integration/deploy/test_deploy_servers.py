@@ -88,6 +88,7 @@ async def test_realtimes_seed_signs_what_the_bus_believes(compose_bus, services_
 
     await services_bus.subscribe("$SYS.REQ.USER.AUTH", cb=admit)
     await services_bus.flush()
+    await services_bus.flush()  # the first PING overtakes nats-py\'s own buffer
     refusals: list[str] = []
 
     async def note(error: Exception) -> None:
@@ -99,6 +100,7 @@ async def test_realtimes_seed_signs_what_the_bus_believes(compose_bus, services_
     assert (await inbox.next_msg(timeout=5)).data == b"own"
     await tenant.publish("v1.other.x", b"foreign")
     await tenant.flush()
+    await tenant.flush()  # the first PING overtakes nats-py\'s own buffer
     await asyncio.sleep(0.1)
     await tenant.close()
     assert any("permissions violation" in refusal.lower() for refusal in refusals)

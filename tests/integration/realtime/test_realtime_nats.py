@@ -75,6 +75,7 @@ async def test_a_reply_goes_to_the_tenants_own_inbox_only(servers: Stack, guarde
     client = await connect(servers, guarded.account)
     await client.publish(subjects.request_get(tenant), b"{}", reply=victim)
     await client.flush()
+    await client.flush()  # the first PING overtakes nats-py\'s own buffer
     await asyncio.sleep(0.2)
     await client.close()
     assert heard == []
@@ -104,5 +105,6 @@ async def test_revocation_reaches_the_bus_within_a_second(
     await cut(guarded.broker, guarded.account)
     await asyncio.wait_for(gone.wait(), 1.0)
     await theirs.flush()
+    await theirs.flush()  # the first PING overtakes nats-py\'s own buffer
     await theirs.close()
     await mine.close()

@@ -6,10 +6,11 @@ Source: cloudevents.io, "NATS Protocol Binding for CloudEvents" 1.0.2, §3.1.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, StringConstraints, ValidationError
 
 from penstock_shared.contracts.errors import PermanentError
 
@@ -18,14 +19,22 @@ TRACEPARENT: Final = "traceparent"
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
 
-class Envelope(BaseModel):
-    """The attributes of one event. `id` is deterministic: the same fact has the same id."""
-
-    model_config = ConfigDict(frozen=True)
+class _Attributes(BaseModel):
+    """What arrives must be of this shape; what we send is built from values that are."""
 
     id: _Text
     source: _Text
     type: _Text
+    time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The attributes of one event. `id` is deterministic: the same fact has the same id."""
+
+    id: str
+    source: str
+    type: str
     time: datetime | None = None
     subject: str | None = None
     traceparent: str | None = None
@@ -58,16 +67,18 @@ class Envelope(BaseModel):
         if folded.get("ce-specversion") != "1.0":
             msg = "Not a CloudEvent: the header 'ce-specversion: 1.0' is missing."
             raise PermanentError(msg, code="not_a_cloudevent", param="ce-specversion")
+        given = {name: folded.get(f"ce-{name}") for name in _Attributes.model_fields}
         try:
-            return cls(
-                id=folded.get("ce-id", ""),
-                source=folded.get("ce-source", ""),
-                type=folded.get("ce-type", ""),
-                time=folded.get("ce-time"),  # pydantic parses RFC 3339
-                subject=folded.get("ce-subject"),
-                traceparent=folded.get(TRACEPARENT),
-            )
+            checked = _Attributes.model_validate(given)
         except ValidationError as error:
             field = str(error.errors()[0]["loc"][0])
             msg = f"Not a CloudEvent: the header 'ce-{field}' is missing or malformed."
             raise PermanentError(msg, code="not_a_cloudevent", param=f"ce-{field}") from error
+        return cls(
+            id=checked.id,
+            source=checked.source,
+            type=checked.type,
+            time=checked.time,
+            subject=folded.get("ce-subject"),
+            traceparent=folded.get(TRACEPARENT),
+        )

@@ -220,12 +220,7 @@ class Broker:
             raise _unavailable(error) from error
 
     async def flush(self) -> None:
-        """Return once the server has processed everything that was sent before, subscriptions too.
-
-        Twice, because nats-py writes the PING past its own buffer of pending commands: the first
-        round trip makes sure that the buffer is out, the second that it was processed.
-        """
-        await self.client.flush()
+        """Return once the server has processed everything sent before, subscriptions too."""
         await self.client.flush()
 
     async def close(self) -> None:

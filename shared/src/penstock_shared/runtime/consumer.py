@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 import nats.errors
 from nats.aio.msg import Msg
@@ -15,9 +14,8 @@ from nats.js import api
 from penstock_shared.contracts.errors import PenstockError
 from penstock_shared.contracts.streams import ConsumerSpec
 from penstock_shared.runtime.broker import Broker
+from penstock_shared.runtime.position import position_of
 from penstock_shared.runtime.pull import PullLoop
-
-_SHORT_REPLY: Final = 9
 
 
 @dataclass(slots=True, eq=False)
@@ -53,21 +51,15 @@ class Delivery:
 
 
 def delivery_of(msg: Msg, forget: Callable[[Delivery], None]) -> Delivery:
-    """A delivery from what the broker sent.
-
-    The reply subject says where it comes from: `$JS.ACK.<stream>.<consumer>.<delivered>.<stream
-    sequence>.…`, with domain and account before the stream on newer servers. `msg.metadata` would
-    make dates of it, too, which nobody reads here (7 µs against 0.5).
-    """
-    tokens = msg.reply.split(".")
-    delivered = 4 if len(tokens) == _SHORT_REPLY else 6
+    """A delivery from what the broker sent."""
+    position = position_of(msg.reply)
     return Delivery(
         msg=msg,
         subject=msg.subject,
         data=msg.data,
-        headers=dict(msg.headers or {}),
-        sequence=int(tokens[delivered + 1]),
-        deliveries=int(tokens[delivered]),
+        headers=msg.headers or {},
+        sequence=position.sequence,
+        deliveries=position.deliveries,
         _forget=forget,
     )
 

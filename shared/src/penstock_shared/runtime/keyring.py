@@ -14,6 +14,7 @@ import json
 import os
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -61,6 +62,7 @@ def read_root_key(path: Path) -> bytes:
     return key
 
 
+@lru_cache(_CACHED_KEYS)
 def data_key_name(tenant: str, data_subject: str) -> str:
     """The bucket key of a data subject's wrapped key: the subject itself is not revealed."""
     digest = hashlib.sha256(f"{tenant}\x00{data_subject}".encode()).hexdigest()

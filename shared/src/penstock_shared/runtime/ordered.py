@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Final
 
 import nats.errors
@@ -13,6 +14,7 @@ from nats.aio.msg import Msg
 from nats.js import api
 
 from penstock_shared.runtime.broker import Broker, StoredMessage
+from penstock_shared.runtime.position import position_of
 from penstock_shared.runtime.pull import PullLoop
 
 _INACTIVE_S: Final = 60.0
@@ -104,17 +106,17 @@ class OrderedReader:
         return info.name
 
     def _on_message(self, msg: Msg) -> None:
-        meta = msg.metadata
-        if meta.consumer != self._name or meta.sequence.stream <= self._arrived_seq:
+        position = position_of(msg.reply)
+        if position.consumer != self._name or position.sequence <= self._arrived_seq:
             self._loop.release()  # a straggler of the consumer before this one
             return
-        self._arrived_seq = meta.sequence.stream
+        self._arrived_seq = position.sequence
         self._buffer.put_nowait(
             StoredMessage(
                 subject=msg.subject,
-                sequence=meta.sequence.stream,
-                headers=dict(msg.headers or {}),
+                sequence=position.sequence,
+                headers=msg.headers or {},
                 data=msg.data,
-                time=meta.timestamp,
+                time=datetime.fromtimestamp(position.time_ns / 1e9, UTC),
             )
         )

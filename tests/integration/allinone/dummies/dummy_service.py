@@ -79,6 +79,7 @@ async def answer_bus() -> None:
 
     await connection.subscribe(subjects.EVERY_ACCOUNTS, cb=answer)
     await connection.flush()
+    await connection.flush()  # the first PING overtakes nats-py\'s own buffer
 
 
 def main() -> None:

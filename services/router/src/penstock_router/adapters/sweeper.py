@@ -62,7 +62,11 @@ class Sweeper:
 
     async def _follow(self) -> None:
         while True:
-            self._note(await self._reader.get())
+            message: StoredMessage | None = await self._reader.get()
+            while message is not None:
+                self._note(message)
+                message = self._reader.get_nowait()
+            metrics.OPEN_REQUESTS.set(len(self._open))
 
     def _note(self, message: StoredMessage) -> None:
         if message.event_type == RequestRouted.TYPE:
@@ -70,7 +74,6 @@ class Sweeper:
             self._open.routed(message.subject, message.sequence, deadline_unix_s + self._grace_s)
         else:
             self._open.ended(message.subject)
-        metrics.OPEN_REQUESTS.set(len(self._open))
 
     async def _sweep(self) -> None:
         while True:

@@ -1,0 +1,23 @@
+"""Reply subjects, read our way and nats-py's way."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from nats.aio.msg import Msg
+
+from penstock_shared.runtime.position import position_of
+
+OLD = "$JS.ACK.EVENTS.billing.3.1200.77.1795190000123456789.5"
+NEW = "$JS.ACK.hub.ACCHASH.EVENTS.billing.3.1200.77.1795190000123456789.5.token"
+
+
+@pytest.mark.parametrize("reply", [OLD, NEW])
+def test_both_forms_read_as_nats_py_reads_them(reply: str) -> None:
+    """Consumer, deliveries, sequence and time are those of `msg.metadata`, old form and new."""
+    ours, theirs = position_of(reply), Msg.Metadata._from_reply(reply)
+    assert ours.consumer == theirs.consumer == "billing"
+    assert ours.deliveries == theirs.num_delivered == 3
+    assert ours.sequence == theirs.sequence.stream == 1200
+    assert datetime.fromtimestamp(ours.time_ns / 1e9, UTC) == theirs.timestamp
