@@ -13,9 +13,12 @@ OLD = "$JS.ACK.EVENTS.billing.3.1200.77.1795190000123456789.5"
 NEW = "$JS.ACK.hub.ACCHASH.EVENTS.billing.3.1200.77.1795190000123456789.5.token"
 
 
-@pytest.mark.parametrize("reply", [OLD, NEW])
-def test_both_forms_read_as_nats_py_reads_them(reply: str) -> None:
-    """Consumer, deliveries, sequence and time are those of `msg.metadata`, old form and new."""
+UNNAMED = NEW.replace("hub", "_")
+
+
+@pytest.mark.parametrize("reply", [OLD, NEW, UNNAMED])
+def test_every_form_reads_as_nats_py_reads_it(reply: str) -> None:
+    """Consumer, deliveries, sequence and time are those of `msg.metadata`, short and long."""
     ours, theirs = position_of(reply), Msg.Metadata._from_reply(reply)
     assert ours.consumer == theirs.consumer == "billing"
     assert ours.deliveries == theirs.num_delivered == 3

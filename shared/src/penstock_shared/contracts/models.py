@@ -18,9 +18,7 @@ class Engine(StrEnum):
     ECHO = "echo"  # answers with the message itself: measures the platform, not a model
 
 
-class ModelRecord(BaseModel):
-    """One model as every service sees it."""
-
+class _Described(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: ModelName
@@ -28,20 +26,18 @@ class ModelRecord(BaseModel):
     engine: Engine = Engine.CTRANSLATE2
     parameters: int
     context_tokens: Annotated[int, Field(gt=0)]
+
+
+class ModelRecord(_Described):
+    """One model as every service sees it."""
+
     price: Price
     created_unix_s: int = 0
 
 
-class ModelManifest(BaseModel):
+class ModelManifest(_Described):
     """`penstock.json` beside the weights."""
 
-    model_config = ConfigDict(frozen=True)
-
-    name: ModelName
-    version: str
-    engine: Engine = Engine.CTRANSLATE2
-    parameters: int
-    context_tokens: Annotated[int, Field(gt=0)]
     price_input_microusd_per_1k: int
     price_output_microusd_per_1k: int
     sha256: dict[str, str] = {}
