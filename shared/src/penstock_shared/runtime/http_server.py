@@ -22,10 +22,23 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """One listening address. `port` 0 takes a free one."""
+    """One listening address. `port` 0 takes a free one.
 
-    def __init__(self, app: ASGIApp, host: str, port: int, **options: Any) -> None:
+    `send_buffer_bytes` bounds what the kernel holds for one connection (SO_SNDBUF; Linux doubles
+    it). Left alone it grows to megabytes before a client that does not read is noticed.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        *,
+        send_buffer_bytes: int | None = None,
+        **options: Any,
+    ) -> None:
         self._host, self._port = host, port
+        self._send_buffer_bytes = send_buffer_bytes
         self._config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", server_header=False, **options
         )
@@ -46,6 +59,8 @@ class HttpServer:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self._send_buffer_bytes is not None:  # accepted connections inherit it (socket(7))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer_bytes)
         try:
             listener.bind((self._host, self._port))
         except OSError as error:
