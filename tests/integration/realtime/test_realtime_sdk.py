@@ -8,6 +8,8 @@ import openai
 import pytest
 from tests.support.realtime import Edge
 
+from penstock_shared.contracts.subjects import Lane
+
 
 async def test_a_plain_response(edge: Edge) -> None:
     """A whole answer with usage, ids and headers (I1: the id is the request's in the log)."""
@@ -77,6 +79,25 @@ async def test_websocket_side_by_side_and_one_after_another(edge: Edge) -> None:
             if event.type == "response.completed":
                 assert event.response.output_text == "again"
                 break
+
+
+async def test_whoever_watches_takes_the_interactive_lane(edge: Edge) -> None:
+    """A stream has somebody reading along; a plain answer comes all at once anyway."""
+    async with edge.client() as client:
+        await client.responses.create(input="plain")
+        async for _ in await client.responses.create(input="streamed", stream=True):
+            pass
+        async with client.responses.connect() as connection:
+            await connection.send({"type": "response.create", "input": "socket"})
+            async for event in connection:
+                if event.type == "response.completed":
+                    break
+    lanes = dict(zip(edge.backend.prompts, [job.lane for job in edge.backend.jobs], strict=True))
+    assert lanes == {
+        "plain": Lane.STANDARD,
+        "streamed": Lane.INTERACTIVE,
+        "socket": Lane.INTERACTIVE,
+    }
 
 
 async def test_models(edge: Edge) -> None:

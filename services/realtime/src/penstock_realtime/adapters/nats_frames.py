@@ -84,7 +84,7 @@ class _LiveFeed:
 
     async def listen(self, broker: Broker, subject: str) -> None:
         """Subscribe."""
-        self._subscription = await broker.client.subscribe(subject, cb=self._arrived)
+        self._subscription = await broker.client.listen(subject, self._arrived)
 
     async def get(self, timeout_s: float) -> list[bytes]:
         """All frames that are here, or the first to come."""
@@ -118,7 +118,7 @@ class _LiveFeed:
             timer.cancel()
             self._waiter = None
 
-    async def _arrived(self, msg: Msg) -> None:
+    def _arrived(self, msg: Msg) -> None:
         if self._bytes > _MAX_WAITING_BYTES and msg.data.startswith(DELTA_START):
             return
         self._frames.append(msg.data)

@@ -72,13 +72,11 @@ class RedisRateLimiter:
         now_s = self._monotonic_s()
         if self._script is not None and now_s >= self._away_until_s:
             try:
-                result: Any = await asyncio.wait_for(
-                    self._script(
+                async with asyncio.timeout(self._timeout_s):
+                    result: Any = await self._script(
                         keys=[f"penstock:rate:{tenant}"],
                         args=[interval(per_minute), per_minute, wanted],
-                    ),
-                    self._timeout_s,
-                )
+                    )
                 return Taken(count=result[0], room=result[1], ahead_us=result[2])
             except (RedisError, TimeoutError, OSError) as error:
                 self._away_until_s = now_s + _RETRY_AFTER_S

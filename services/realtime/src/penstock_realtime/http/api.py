@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.routing import Route, WebSocketRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from penstock_realtime.http.errors import on_bug, on_http_error, on_penstock_error
 from penstock_realtime.http.models import ModelsApi
 from penstock_realtime.http.responses import ResponsesApi
 from penstock_realtime.http.sockets import Sockets
 from penstock_shared.contracts.errors import PenstockError
+from penstock_shared.runtime.telemetry import log
+
+_RESPONSES: Final = "/v1/responses"
 
 
 def build_api(responses: ResponsesApi, models: ModelsApi, sockets: Sockets) -> ASGIApp:
     """OpenAI's paths below `/v1`. Cross-origin requests stay refused: no CORS header is sent."""
-    return Starlette(
+    routes = Starlette(
         routes=[
-            Route("/v1/responses", responses.create, methods=["POST"]),
-            WebSocketRoute("/v1/responses", sockets),
+            Route(_RESPONSES, responses.create, methods=["POST"]),
+            WebSocketRoute(_RESPONSES, sockets),
             Route("/v1/responses/{response_id}", responses.retrieve, methods=["GET"]),
             Route("/v1/responses/{response_id}/cancel", responses.cancel, methods=["POST"]),
             Route("/v1/models", models.list_models, methods=["GET"]),
@@ -31,3 +37,33 @@ def build_api(responses: ResponsesApi, models: ModelsApi, sockets: Sockets) -> A
             Exception: on_bug,
         },
     )
+    return ShortCut(routes, responses)
+
+
+class ShortCut:
+    """`POST /v1/responses` past routing and middleware: they took 70 of a request's 400 µs."""
+
+    def __init__(self, routes: ASGIApp, responses: ResponsesApi) -> None:
+        self._routes = routes
+        self._responses = responses
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request or connection."""
+        # A WebSocket's scope has no method.
+        if scope["path"] == _RESPONSES and scope.get("method") == "POST":
+            await self._create(scope, receive, send)
+        else:
+            await self._routes(scope, receive, send)
+
+    async def _create(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["endpoint"] = self._responses.create  # the metrics call the route by its name
+        request = Request(scope, receive)
+        try:
+            response = await self._responses.create(request)
+        except PenstockError as error:
+            response = await on_penstock_error(request, error)
+        except Exception as error:  # noqa: BLE001  a bug is answered like any other failure
+            request_id = scope["state"]["request_id"]
+            log().error("http.endpoint_failed", request_id=request_id, exc_info=error)
+            response = await on_bug(request, error)
+        await response(scope, receive, send)

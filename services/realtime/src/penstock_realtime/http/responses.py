@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,19 +16,22 @@ from penstock_realtime.domain.response_object import finished
 from penstock_realtime.errors import FeedClosedError
 from penstock_realtime.http.bearer import bearer
 from penstock_realtime.http.body import read_body
+from penstock_realtime.http.disconnect import DisconnectWatch
 from penstock_realtime.http.errors import Headers, error_response
 from penstock_realtime.ports import Allowance
 from penstock_realtime.serving.admission import Admissions, Admitted, require_allowed
-from penstock_realtime.serving.following import Following
 from penstock_realtime.serving.lookup import Lookup
 from penstock_realtime.serving.streaming import events
 from penstock_shared.contracts.errors import PenstockError, PermanentError, TransientError
 from penstock_shared.contracts.ids import parse_request_id
+from penstock_shared.contracts.subjects import Lane
 from penstock_shared.runtime.access import AccessControl
 from penstock_shared.runtime.telemetry import log
 
-_CLIENT_GONE = 499
+_CLIENT_GONE: Final = 499
 """nginx's status for it; nobody reads it but the metrics."""
+_PATIENCE_S: Final = 0.2
+"""How long the client of a plain request may be gone before anybody looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ class ResponsesApi:
         try:
             require_allowed(allowance)
             given = parse_create(await read_body(request, self.max_body_bytes))
-            admitted = await self.admissions.admit(call, given)
+            lane = Lane.INTERACTIVE if given.stream else Lane.STANDARD
+            admitted = await self.admissions.admit(call, given, lane)
         except PenstockError as error:
             return error_response(error, headers)
         if given.stream:
@@ -90,7 +93,7 @@ class ResponsesApi:
     ) -> Response:
         following = admitted.following
         try:
-            async with _closed_on_disconnect(request.receive, following):
+            with DisconnectWatch(request.receive, following, _PATIENCE_S):
                 final = await following.final(ended=admitted.accepted.ended)
         except FeedClosedError:
             await cancel_abandoned(self.lookup, tenant, admitted)
@@ -118,32 +121,16 @@ class SseResponse(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         following = self._admitted.following
         try:
-            async with (
-                _closed_on_disconnect(receive, following),
-                aclosing(events(self._admitted, Framing(server_sent=True))) as batches,
-            ):
-                async for batch in batches:
-                    body = b"".join(batch)
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
+            with DisconnectWatch(receive, following):
+                async with aclosing(events(self._admitted, Framing(server_sent=True))) as batches:
+                    async for batch in batches:
+                        body = b"".join(batch)
+                        await send({"type": "http.response.body", "body": body, "more_body": True})
         except FeedClosedError:
             await cancel_abandoned(self._lookup, self._tenant, self._admitted)
         finally:
             await following.close()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-@asynccontextmanager
-async def _closed_on_disconnect(receive: Receive, following: Following) -> AsyncIterator[None]:
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        await following.close()
-
-    watcher = asyncio.create_task(watch(), name="disconnect")
-    try:
-        yield
-    finally:
-        watcher.cancel()
 
 
 async def cancel_abandoned(lookup: Lookup, tenant: str, admitted: Admitted) -> None:

@@ -32,6 +32,7 @@ from penstock_shared.contracts.errors import (
     public_error,
 )
 from penstock_shared.contracts.ids import parse_request_id
+from penstock_shared.contracts.subjects import Lane
 from penstock_shared.runtime.access import Identity
 from penstock_shared.runtime.clock import IdSource
 from penstock_shared.runtime.telemetry import log
@@ -187,7 +188,7 @@ class Socket:
         admissions = self._services.admissions
         require_allowed(await admissions.limit(call))
         event.pop("stream", None)  # implied here
-        admitted = await admissions.admit(call, create_request(event))
+        admitted = await admissions.admit(call, create_request(event), Lane.INTERACTIVE)
         framing = Framing(server_sent=False, stream_id=lane)
         async with aclosing(events(admitted, framing)) as batches:
             async for batch in batches:

@@ -11,6 +11,7 @@ from penstock_realtime.serving.following import Following, Sources
 from penstock_shared.contracts.errors import NotFoundError, PermanentError, RateLimitedError
 from penstock_shared.contracts.ids import keyed_request_id
 from penstock_shared.contracts.requests import AUTO_MODEL, Accepted, Admission
+from penstock_shared.contracts.subjects import Lane
 from penstock_shared.runtime.access import Identity
 from penstock_shared.runtime.telemetry import child_traceparent
 
@@ -77,7 +78,7 @@ class Admissions:
         tenant = call.identity.tenant
         return await self.limiter.take(tenant.tenant, tenant.requests_per_minute)
 
-    async def admit(self, call: Call, given: CreateRequest) -> Admitted:
+    async def admit(self, call: Call, given: CreateRequest, lane: Lane) -> Admitted:
         """Returns once the request is durable (I1), with its frames already listened for.
 
         Raises:
@@ -96,6 +97,7 @@ class Admissions:
             key_id=key_id,
             data_subject=subject,
             model=given.model,
+            lane=lane,
             sampling=given.sampling,
             content=sealed,
         )
