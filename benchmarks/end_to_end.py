@@ -42,11 +42,14 @@ class Target:
 def penstock(topology: str) -> Iterator[Target]:
     """A stack with the `echo` model and one worker."""
     with stack.running({**stack.ECHO, "PENSTOCK_NATS_TOPOLOGY": topology}) as running:
-        body = {"model": "echo", "input": TEXT}
-        call = Call.post(
-            running.http_url + "/v1/responses", running.bench_key(), body, '"completed"'
-        )
-        yield Target(call, running.pids, running.settle)
+        yield target_of(running)
+
+
+def target_of(running: stack.Stack) -> Target:
+    """A stack that has the `echo` model, with a key of its own."""
+    url, body = running.http_url + "/v1/responses", {"model": "echo", "input": TEXT}
+    call = Call.post(url, running.bench_key(), body, '"completed"')
+    return Target(call, running.pids, running.settle)
 
 
 @contextlib.contextmanager

@@ -24,9 +24,9 @@ import nats
 from nats.js.api import StorageType
 from nats.js.client import JetStreamContext
 
-from benchmarks.end_to_end import TEXT
+from benchmarks.end_to_end import target_of
 from benchmarks.harness import stack
-from benchmarks.harness.load import Call, measure
+from benchmarks.harness.load import measure
 from benchmarks.harness.report import Aim, Grid, Options, Report
 from penstock_shared.contracts.streams import EVENTS, JOBS
 from penstock_shared.contracts.subjects import EVERY_REQUEST_EVENT
@@ -109,12 +109,7 @@ def run(options: Options) -> Report:
     duration_s = 2.0 if options.quick else 8.0
     rows, figures = [], []
     with stack.running(stack.ECHO) as running:
-        call = Call.post(
-            running.http_url + "/v1/responses",
-            running.bench_key(),
-            {"model": "echo", "input": TEXT},
-            '"completed"',
-        )
+        call = target_of(running).call
         measure(call, 1, 1.0)  # the key's first request writes its data key
         for concurrency in CONCURRENCIES:
             running.settle()

@@ -17,11 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from benchmarks.harness.processes import cpu_seconds
+
 VENV: Final = Path(__file__).parents[2] / ".venv-litellm"
 MASTER_KEY: Final = "sk-benchmark-of-this-machine"
 MODEL: Final = "mock"
 _START_TIMEOUT_S: Final = 180.0
 _STOP_TIMEOUT_S: Final = 15.0
+_LOOK_EVERY_S: Final = 1.0
+_QUIET_LOOKS: Final = 3
+_QUIET_SHARE: Final = 0.05
+"""Of one processor; an import takes all that it can get."""
 _CONFIG: Final = """\
 model_list:
   - model_name: {model}
@@ -90,6 +96,7 @@ def running(workers: int, answer: str) -> Iterator[Proxy]:
             try:
                 url = f"http://127.0.0.1:{port}"
                 _wait_until_ready(process, url, log_path)
+                _wait_until_quiet(process)
                 yield Proxy(url, process.pid)
             finally:
                 _stop(process)
@@ -105,6 +112,24 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log_path: Path
             msg = f"LiteLLM did not start:\n{log_path.read_text(errors='replace')[-3000:]}"
             raise ProxyError(msg)
         time.sleep(0.2)
+
+
+def _wait_until_quiet(process: subprocess.Popen[bytes]) -> None:
+    """One worker that answers does not say that the others have been imported, which takes seconds.
+
+    Raises:
+        ProxyError: its processes never came to rest.
+    """
+    deadline_s = time.monotonic() + _START_TIMEOUT_S
+    quiet_for, spent_s = 0, cpu_seconds({"litellm": process.pid})["litellm"]
+    while quiet_for < _QUIET_LOOKS:
+        if time.monotonic() > deadline_s:
+            msg = "LiteLLM's processes did not come to rest after their start."
+            raise ProxyError(msg)
+        time.sleep(_LOOK_EVERY_S)
+        before_s, spent_s = spent_s, cpu_seconds({"litellm": process.pid})["litellm"]
+        busy = (spent_s - before_s) / _LOOK_EVERY_S > _QUIET_SHARE
+        quiet_for = 0 if busy else quiet_for + 1
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
