@@ -55,7 +55,7 @@ class World:
     def monotonic_s(self) -> float:
         return (self.time - START).total_seconds()
 
-    async def get(self, timeout_s: float) -> list[bytes]:
+    async def get(self, timeout_s: float, *, until_final: bool = False) -> list[bytes]:  # noqa: ARG002
         if self.live:
             return self.live.pop(0)
         self.time += timedelta(seconds=timeout_s)

@@ -64,8 +64,10 @@ class RouterGateway(Protocol):
 class FrameFeed(Protocol):
     """Frames of one request as they are published."""
 
-    async def get(self, timeout_s: float) -> list[bytes]:
+    async def get(self, timeout_s: float, *, until_final: bool = False) -> list[bytes]:
         """All frames that are here, at least one; empty when `timeout_s` passed in silence.
+
+        `until_final` waits on while only deltas come; what came by the timeout is returned then.
 
         Raises:
             FeedClosedError: somebody closed it, also while this waits.

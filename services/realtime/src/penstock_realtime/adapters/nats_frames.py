@@ -78,6 +78,9 @@ class _LiveFeed:
     def __init__(self) -> None:
         self._frames: list[bytes] = []
         self._bytes = 0
+        self._final_here = False
+        self._until_final = False
+        """Nobody waits for deltas."""
         self._waiter: asyncio.Future[None] | None = None
         self._subscription: Subscription | None = None
         self._closed = False
@@ -86,13 +89,15 @@ class _LiveFeed:
         """Subscribe."""
         self._subscription = await broker.client.listen(subject, self._arrived)
 
-    async def get(self, timeout_s: float) -> list[bytes]:
-        """All frames that are here, or the first to come."""
-        if not self._frames and not self._closed:
+    async def get(self, timeout_s: float, *, until_final: bool = False) -> list[bytes]:
+        """All frames that are here, or the first to come; or all up to the final one."""
+        self._until_final = until_final
+        enough = self._final_here if until_final else bool(self._frames)
+        if not enough and not self._closed:
             await self._wait(timeout_s)
         if self._closed:
             raise FeedClosedError("Nobody listens any more.")
-        frames, self._frames, self._bytes = self._frames, [], 0
+        frames, self._frames, self._bytes, self._final_here = self._frames, [], 0, False
         return frames
 
     async def close(self) -> None:
@@ -119,11 +124,14 @@ class _LiveFeed:
             self._waiter = None
 
     def _arrived(self, msg: Msg) -> None:
-        if self._bytes > _MAX_WAITING_BYTES and msg.data.startswith(DELTA_START):
+        is_delta = msg.data.startswith(DELTA_START)
+        if is_delta and self._bytes > _MAX_WAITING_BYTES:
             return
         self._frames.append(msg.data)
         self._bytes += len(msg.data)
-        self._wake()
+        self._final_here = self._final_here or not is_delta
+        if self._final_here or not self._until_final:
+            self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

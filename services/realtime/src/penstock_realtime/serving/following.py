@@ -21,7 +21,7 @@ from penstock_realtime.domain.continuation import Continuation
 from penstock_realtime.ports import ContentVault, FrameFeed, FrameSource, RequestLog
 from penstock_shared.contracts.errors import ErasedError, TransientError, UnavailableError
 from penstock_shared.contracts.requests import RequestEnded, Status
-from penstock_shared.contracts.responses import FinalFrame, decode_delta
+from penstock_shared.contracts.responses import DELTA_START, FinalFrame, decode_delta
 from penstock_shared.contracts.streams import DEFAULT_REQUEST_DEADLINE_S, SWEEP_GRACE_S
 from penstock_shared.runtime.clock import Clock
 from penstock_shared.runtime.telemetry import log
@@ -87,8 +87,9 @@ class Following:
         if ended:
             await self._ask_log()
         while self._final is None:
-            for frame in await self._next_frames():
-                if decode_delta(frame) is None:
+            # Deltas only break the silence: waking up for each would cost 9 µs a token.
+            for frame in await self._next_frames(until_final=True):
+                if not frame.startswith(DELTA_START):
                     self._take_final(frame)
         return self._final
 
@@ -141,12 +142,12 @@ class Following:
         metrics.GAPS.labels("filled" if literals else "waiting").inc()
         return literals
 
-    async def _next_frames(self) -> list[bytes]:
+    async def _next_frames(self, *, until_final: bool = False) -> list[bytes]:
         """Frames, or none after a silence; then the log has been asked."""
         # A queue of thousands must not turn into thousands of look-ups a second: the interval
         # grows with the time waited, up to five seconds.
         silence_s = min(self._sources.silence_s + self._waited_s / 10, _MAX_SILENCE_S)
-        frames = await self._feed.get(silence_s)
+        frames = await self._feed.get(silence_s, until_final=until_final)
         if frames:
             self._waited_s = 0.0
             return frames
