@@ -192,20 +192,20 @@ def _flat(rows: Rows) -> list[dict[str, str | float]]:
 
 
 def _publishes_grid(rows: Rows) -> Grid:
-    return _grid("Acknowledged publishes of 400 B, bus alone", "publishes", rows)
+    return _grid("Acknowledged publishes of 400 B, bus alone", "publish", "publishes", rows)
 
 
 def _requests_grid(rows: Rows) -> Grid:
-    return _grid("Whole path", "requests", rows)
+    return _grid("Whole path", "request", "requests", rows)
 
 
-def _grid(title: str, what: str, rows: Rows) -> Grid:
-    columns = ("bus", "in flight", f"{what}/s", "p50 ms", "p99 ms", f"bus CPU ms/{what[:-1]}")
+def _grid(title: str, one: str, many: str, rows: Rows) -> Grid:
+    columns = ("bus", "in flight", f"{many}/s", "p50 ms", "p99 ms", f"bus CPU ms/{one}")
     cells = tuple(
         (
             name,
             str(concurrency),
-            f"{row[f'{what}_per_s']:,.0f}",
+            f"{row[f'{many}_per_s']:,.0f}",
             f"{row['p50_ms']:.1f}",
             f"{row['p99_ms']:.1f}",
             f"{row['bus_cpu_ms']:.2f}",
