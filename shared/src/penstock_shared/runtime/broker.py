@@ -34,6 +34,11 @@ from penstock_shared.runtime.telemetry import log
 PUBLISH_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 10.0
 _WRONG_LAST_SEQUENCE: Final = 10071
+_UNDECIDED: Final = 10164
+"""Replicated streams only: another expected write to this subject is in flight, so this one was
+not stored, and which sequence it lost against is not known yet (most conflicts on R3)."""
+_UNDECIDED_WAIT_S: Final = 0.02
+_UNDECIDED_ATTEMPTS: Final = 100
 _NO_MESSAGE_FOUND: Final = 10037
 _PENDING_BYTES: Final = 16 * 1024 * 1024
 
@@ -172,6 +177,15 @@ class Broker:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(expected_last_seq)
         if extra_headers:
             headers.update(extra_headers)
+        for _ in range(_UNDECIDED_ATTEMPTS):
+            sequence = await self._store(subject, payload, headers)
+            if sequence is not None:
+                return sequence
+            await asyncio.sleep(_UNDECIDED_WAIT_S)
+        msg = "The event log does not decide between two writes: try again."
+        raise UnavailableError(msg, code="event_log_unavailable")
+
+    async def _store(self, subject: str, payload: bytes, headers: dict[str, str]) -> int | None:
         try:
             ack = await self.client.request(
                 subject, payload, timeout=PUBLISH_TIMEOUT_S, headers=headers
@@ -233,8 +247,10 @@ class Broker:
             await self.client.close()
 
 
-def _sequence(ack: bytes) -> int:
+def _sequence(ack: bytes) -> int | None:
     """Where the message stands, by the server's answer to a publish (ADR-1 of NATS).
+
+    None: it was not stored, and whether it may be is decided in a moment.
 
     Raises:
         SequenceConflictError: the subject has another last sequence.
@@ -246,6 +262,8 @@ def _sequence(ack: bytes) -> int:
     error = nats.js.errors.APIError(**answer["error"])
     if error.err_code == _WRONG_LAST_SEQUENCE:
         raise SequenceConflictError(str(error.description)) from error
+    if error.err_code == _UNDECIDED:
+        return None
     raise _unavailable(error) from error
 
 

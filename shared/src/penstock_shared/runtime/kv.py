@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar
 from pydantic import ValidationError
 
 from penstock_shared.contracts.envelope import Envelope
-from penstock_shared.contracts.errors import ErasedError
+from penstock_shared.contracts.errors import ErasedError, UnavailableError
 from penstock_shared.contracts.streams import Bucket
 from penstock_shared.runtime.broker import Broker, SequenceConflictError, StoredMessage
 from penstock_shared.runtime.ordered import OrderedReader
@@ -18,6 +18,8 @@ from penstock_shared.runtime.telemetry import log
 
 _OPERATION: Final = "KV-Operation"
 _ROLLUP: Final = "Nats-Rollup"
+_CATCH_UP_ATTEMPTS: Final = 100
+_CATCH_UP_WAIT_S: Final = 0.01
 V = TypeVar("V")
 
 
@@ -113,7 +115,11 @@ class BucketStore:
         return message.data
 
     async def create(self, name: str, value: bytes) -> bytes:
-        """Store `value` unless the name was ever taken; the first one wins and is returned."""
+        """Store `value` unless the name was ever taken; the first one wins and is returned.
+
+        Raises:
+            UnavailableError: the name is taken, and the winner cannot be read yet.
+        """
         with contextlib.suppress(SequenceConflictError):
             await self._broker.publish(
                 _subject(self._bucket, name),
@@ -122,8 +128,15 @@ class BucketStore:
                 expected_last_seq=0,
             )
             return value
-        stored = await self.get(name)
-        return value if stored is None else stored
+        for _ in range(_CATCH_UP_ATTEMPTS):
+            stored = await self.get(name)
+            if stored is not None:
+                return stored
+            # Any replica answers, and this one lags behind: what it lacks is not "nothing". Whoever
+            # sealed with a key that lost would seal what nobody can open.
+            await asyncio.sleep(_CATCH_UP_WAIT_S)
+        msg = "A key that was just made cannot be read yet: try again."
+        raise UnavailableError(msg, code="event_log_unavailable")
 
 
 class BucketMirror(Generic[V]):
