@@ -21,6 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(NAMES)}; all by default")
     parser.add_argument("--quick", action="store_true", help="a short form, to see that it runs")
+    parser.add_argument("--rounds", type=int, help="measure so often; more is slower and steadier")
     parser.add_argument("--json", action="store_true", help="nothing but the lines of JSON")
     parser.add_argument("--record", action="store_true", help="append to benchmarks/RESULTS.md")
     given = parser.parse_args()
@@ -31,7 +32,7 @@ def main() -> int:
     command = "python -m benchmarks " + shlex.join(sys.argv[1:])
     for name in given.names or NAMES:
         report: Report = importlib.import_module(f"benchmarks.{name}").run(
-            Options(quick=given.quick)
+            Options(quick=given.quick, rounds=given.rounds)
         )
         report.print(console)
         if given.record:

@@ -89,9 +89,10 @@ QUICK: Final = Plan((1, 16), 3.0, 1)
 def run(options: Options) -> Report:
     """Measure every system and compare."""
     plan = QUICK if options.quick else FULL
+    repeats = options.rounds or plan.rounds
     versions = {"litellm": litellm_proxy.install()}
     rounds: dict[tuple[str, int], list[dict[str, float]]] = defaultdict(list)
-    for _ in range(plan.rounds):
+    for _ in range(repeats):
         for name, start in SYSTEMS.items():
             with start() as target:
                 measure(target.call, AIM_CONCURRENCY, WARM_UP_S)
@@ -108,7 +109,7 @@ def run(options: Options) -> Report:
     return Report(
         name="end_to_end",
         grids=[_throughput(found), _processors(found)],
-        figures={"rows": figures, "rounds": plan.rounds, "duration_s": plan.duration_s},
+        figures={"rows": figures, "rounds": repeats, "duration_s": plan.duration_s},
         aims=compare({name: row for (name, c), row in found.items() if c == AIM_CONCURRENCY}),
         versions=versions,
     )

@@ -115,11 +115,12 @@ class Subject:
 def run(options: Options) -> Report:
     """Both models, in rounds: the engine alone, then the stack."""
     plan = QUICK if options.quick else FULL
+    repeats = options.rounds or plan.rounds
     subjects = [Subject(random_llama.directory()), Subject(_trained())]
     for subject in subjects:
         for setting in _finalists(subject):
             subject.plain[setting] = []
-    for _ in range(plan.rounds):
+    for _ in range(repeats):
         for subject in subjects:
             prompts = subject.prompts(plan.answers)
             for setting, found in subject.plain.items():
@@ -132,7 +133,7 @@ def run(options: Options) -> Report:
     return Report(
         name="streaming",
         grids=[_speeds(subjects), _waits(subjects), _processors(subjects)],
-        figures={"models": [_figures(subject) for subject in subjects], "rounds": plan.rounds},
+        figures={"models": [_figures(subject) for subject in subjects], "rounds": repeats},
         aims=_aims(subjects[0]),
     )
 

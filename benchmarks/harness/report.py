@@ -23,6 +23,8 @@ class Options:
 
     quick: bool
     """Seconds instead of minutes: shows that everything runs, and little more."""
+    rounds: int | None = None
+    """How often everything is measured in turn; None: as often as the benchmark's plan says."""
 
 
 @dataclass(frozen=True, slots=True)
