@@ -99,14 +99,19 @@ class Terminals:
         """Whether the job's attempt is over, and the terminal fact if there is one.
 
         Raises:
-            UnavailableError: the log does not answer.
+            TransientError: the log does not answer, or a replica of it is behind the job.
         """
         last = await self._broker.last_message(
             EVENTS, subjects.request_event(job.tenant, job.request_id)
         )
         if last is not None and last.sequence == job.expected_seq:
             return False, None
-        if last is None or last.event_type not in TERMINAL_TYPES:
+        if last is None or last.sequence < job.expected_seq:
+            if self._clock.now() >= job.deadline:
+                return True, None
+            msg = "The event log does not show yet what this job comes from."
+            raise TransientError(msg, code="event_log_unavailable")
+        if last.event_type not in TERMINAL_TYPES:
             return True, None
         return True, RequestEnded.model_validate_json(last.data)
 
