@@ -206,3 +206,20 @@ async def test_a_log_that_stays_silent_until_the_deadline_leaves_the_job_to_its_
     terminals = Terminals(broker, NatsResponses(broker), clock, random.Random(1), "/t")
     with pytest.raises(TransientError):
         await terminals.write(job, cancelled_unstarted(job, clock.now()), "", None)
+
+
+async def test_a_replica_that_is_behind_is_no_sign_that_the_job_is_over(rig: WorkerRig):
+    """A log that does not show the job's own `routed` yet makes a retry, not an ack (I2)."""
+    job = await rig.route("hello", deadline_s=0.5)
+    broker = UnsureBroker(rig.broker.client)
+
+    async def behind(*_: object) -> None:
+        return None
+
+    broker.last_message = behind  # type: ignore[method-assign]
+    clock = SystemClock()
+    terminals = Terminals(broker, NatsResponses(broker), clock, random.Random(1), "/t")
+    with pytest.raises(TransientError):
+        await terminals.standing(job)
+    await asyncio.sleep(0.6)
+    assert await terminals.standing(job) == (True, None)
