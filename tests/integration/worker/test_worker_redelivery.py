@@ -216,7 +216,7 @@ async def test_a_replica_that_is_behind_is_no_sign_that_the_job_is_over(rig: Wor
     async def behind(*_: object) -> None:
         return None
 
-    broker.last_message = behind  # type: ignore[method-assign]
+    broker.last_message = behind  # type: ignore[method-assign,assignment]
     clock = SystemClock()
     terminals = Terminals(broker, NatsResponses(broker), clock, random.Random(1), "/t")
     with pytest.raises(TransientError):
