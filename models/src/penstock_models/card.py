@@ -40,8 +40,8 @@ def measured(report: dict[str, Any]) -> str:
         turns, whole = (f"{100 * tools[key]:.1f} %" for key in ("turns", "dialogues"))
         lines += [
             "",
-            f"With tools, {tools['count']} held-out conversations: {turns} of the turns",
-            f"and {whole}",
-            "of the whole conversations are exact (each turn after the right turns before it).",
+            f"With tools, {tools['count']} held-out conversations: {turns} of the turns and",
+            f"{whole} of the whole conversations are exact (each turn after the right turns before",
+            "it).",
         ]
     return "\n".join(lines)
