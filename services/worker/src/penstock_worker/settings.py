@@ -22,7 +22,7 @@ class Settings(ServiceSettings):
     """Items in one batch. Past 8 a 30 M-parameter model gets slower on two cores (README)."""
     batch_window_ms: Annotated[float, Field(ge=0, le=1000)] = 2.0
     """How long a free slot waits for companions while another batch runs; idle: not at all."""
-    delta_interval_ms: Annotated[float, Field(ge=0, le=1000)] = 10.0
+    delta_interval_ms: Annotated[float, Field(ge=0, le=1000)] = 30.0
     """Tokens that follow one another faster than this travel in one delta."""
     echo_model: bool = False
     """Adds the model `echo`, which answers with the last user message, to measure the platform."""
