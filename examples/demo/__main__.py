@@ -18,12 +18,14 @@ from typing import Any, Final
 from examples.demo.clients import Answer, AnswerError, over_nats, over_sse, over_websocket
 from examples.demo.messages import MESSAGES, Door, Message
 from openai import AsyncOpenAI
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 START_TIMEOUT_S: Final = 90.0
 SETTLE_TIMEOUT_S: Final = 20.0
-console: Final = Console(highlight=False)
+# A pipe has no width of its own: wide enough that no figure is cut.
+console: Final = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 class DemoError(Exception):
@@ -128,11 +130,12 @@ def settled_usage(data_dir: Path, tenant: str, answers: list[Answer]) -> list[di
 
 def print_answers(answers: list[Answer], prices: dict[str, Any]) -> None:
     """The table of what was asked and what it took."""
-    table = Table(title="Answers")
-    for column in ("message", "via", "model"):
-        table.add_column(column, max_width=44, no_wrap=True)
-    for column in ("tokens in", "out", "first token", "total", "cost"):
-        table.add_column(column, justify="right")
+    table = Table(title="Answers", box=SIMPLE, pad_edge=False)
+    table.add_column("message", ratio=1, no_wrap=True)  # what gives way on a narrow terminal
+    for column in ("via", "model"):
+        table.add_column(column, min_width=len("penstock-small"), no_wrap=True)
+    for column in ("in", "out", "first", "total", "cost"):
+        table.add_column(column, justify="right", no_wrap=True)
     for a in answers:
         price = prices[a.model]
         cost = (
@@ -155,7 +158,7 @@ def print_answers(answers: list[Answer], prices: dict[str, Any]) -> None:
 
 def print_usage(rows: list[dict[str, Any]]) -> None:
     """The bill."""
-    table = Table(title="Usage as billing counted it")
+    table = Table(title="Usage as billing counted it", box=SIMPLE, pad_edge=False)
     for column in ("tenant", "model", "requests", "input tokens", "output tokens", "cost"):
         table.add_column(column, justify="left" if column in {"tenant", "model"} else "right")
     for row in rows:
@@ -170,7 +173,7 @@ def prices_of(ready: dict[str, Any]) -> dict[str, Any]:
 
     headers = {"Authorization": f"Bearer {ready['api_key']}"}
     listed = httpx.get(ready["http"] + "/v1/models", headers=headers, timeout=10).json()
-    return {model["id"]: model["price"] for model in listed["data"]}
+    return {m["id"]: m["price"] for m in listed["data"] if "price" in m}  # `auto` has none
 
 
 def main() -> int:

@@ -69,15 +69,20 @@ async def over_websocket(client: AsyncOpenAI, message: Message, show: Show) -> A
 async def over_sse(client: AsyncOpenAI, message: Message, show: Show) -> Answer:
     """One streamed response over HTTP."""
     watch = _Stopwatch()
-    stream = await client.responses.create(model="auto", input=message.text, stream=True)
-    async for event in stream:
-        if event.type == "response.output_text.delta":
-            watch.text()
-            show(event.delta)
-        elif event.type == "response.completed":
-            return _answer(message, event.response, watch)
-    msg = "the stream ended before the response was complete"
-    raise AnswerError(msg)
+    answer = None
+    async with await client.responses.create(
+        model="auto", input=message.text, stream=True
+    ) as stream:
+        async for event in stream:
+            if event.type == "response.output_text.delta":
+                watch.text()
+                show(event.delta)
+            elif event.type == "response.completed":
+                answer = _answer(message, event.response, watch)
+    if answer is None:
+        msg = "the stream ended before the response was complete"
+        raise AnswerError(msg)
+    return answer
 
 
 async def over_nats(url: str, tenant: str, api_key: str, message: Message, show: Show) -> Answer:

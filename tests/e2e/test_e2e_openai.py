@@ -125,7 +125,12 @@ async def test_models_are_listed(client: AsyncOpenAI) -> None:
     """`models.list` and `models.retrieve` show what the worker has loaded."""
     names = {model.id async for model in client.models.list()}
     assert {"penstock-small", "penstock-large", "echo"} <= names
-    assert (await client.models.retrieve("penstock-small")).id == "penstock-small"
+    small = await client.models.retrieve("penstock-small")
+    assert small.id == "penstock-small"
+    assert small.to_dict()["price"] == {
+        "input_microusd_per_1k": 25,
+        "output_microusd_per_1k": 100,
+    }
 
 
 async def test_cancel_over_websocket_stops_and_bills_what_was_generated(
