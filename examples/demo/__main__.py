@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,9 +132,8 @@ def settled_usage(data_dir: Path, tenant: str, answers: list[Answer]) -> list[di
 def print_answers(answers: list[Answer], prices: dict[str, Any]) -> None:
     """The table of what was asked and what it took."""
     table = Table(title="Answers", box=SIMPLE, pad_edge=False)
-    table.add_column("message", ratio=1, no_wrap=True)  # what gives way on a narrow terminal
-    for column in ("via", "model"):
-        table.add_column(column, min_width=len("penstock-small"), no_wrap=True)
+    for column in ("message", "via", "model"):
+        table.add_column(column, no_wrap=True)
     for column in ("in", "out", "first", "total", "cost"):
         table.add_column(column, justify="right", no_wrap=True)
     for a in answers:
@@ -144,7 +144,7 @@ def print_answers(answers: list[Answer], prices: dict[str, Any]) -> None:
             + 500
         ) // 1000
         table.add_row(
-            a.message.text,
+            textwrap.shorten(a.message.text, 24, placeholder="…"),
             a.message.door,
             a.model,
             str(a.input_tokens),
