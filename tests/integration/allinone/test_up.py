@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import nats
+import pytest
 from tests.integration.allinone.running_stack import wait_until
 
 from penstock.embedded.leftovers import processes_in
@@ -73,9 +74,10 @@ def test_a_killed_service_comes_back(start_stack, dummies):
     assert stack.restarted("router", old) != old
 
 
-def test_ctrl_c_drains_too(start_stack):
-    """SIGINT is as clean as SIGTERM."""
-    stack = start_stack()
+@pytest.mark.parametrize("prefix", [(), ("env", "--ignore-signal=INT")], ids=["plain", "ignored"])
+def test_ctrl_c_drains_too(start_stack, prefix):
+    """SIGINT is as clean as SIGTERM, also in a background job, which inherits it ignored."""
+    stack = start_stack(prefix=prefix)
     stack.ready()
     stack.process.send_signal(signal.SIGINT)
     assert stack.process.wait(30) == 0

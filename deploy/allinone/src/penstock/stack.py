@@ -87,9 +87,11 @@ class _Stack:
 
     def _heed_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means what it says
-                loop.add_signal_handler(number, self._on_signal)
+        # A shell's background jobs inherit SIGINT ignored; whoever sends it still means us.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means what it says
+            loop.add_signal_handler(signal.SIGHUP, self._on_signal)
 
     def _on_signal(self) -> None:
         """Drain at the first signal; at the second give nothing more time."""
