@@ -16,12 +16,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 from examples.demo.clients import Answer, AnswerError, over_nats, over_sse, over_websocket
 from examples.demo.messages import MESSAGES, Door, Message
 from openai import AsyncOpenAI
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+
+from penstock_shared.contracts.usage import Price, Usage, cost_microusd
 
 START_TIMEOUT_S: Final = 90.0
 SETTLE_TIMEOUT_S: Final = 20.0
@@ -129,7 +132,7 @@ def settled_usage(data_dir: Path, tenant: str, answers: list[Answer]) -> list[di
     return rows
 
 
-def print_answers(answers: list[Answer], prices: dict[str, Any]) -> None:
+def print_answers(answers: list[Answer], prices: dict[str, Price]) -> None:
     """The table of what was asked and what it took."""
     table = Table(title="Answers", box=SIMPLE, pad_edge=False)
     for column in ("message", "via", "model"):
@@ -137,12 +140,8 @@ def print_answers(answers: list[Answer], prices: dict[str, Any]) -> None:
     for column in ("in", "out", "first", "total", "cost"):
         table.add_column(column, justify="right", no_wrap=True)
     for a in answers:
-        price = prices[a.model]
-        cost = (
-            a.input_tokens * price["input_microusd_per_1k"]
-            + a.output_tokens * price["output_microusd_per_1k"]
-            + 500
-        ) // 1000
+        used = Usage(input_tokens=a.input_tokens, output_tokens=a.output_tokens)
+        cost = cost_microusd(used, prices[a.model])
         table.add_row(
             textwrap.shorten(a.message.text, 24, placeholder="…"),
             a.message.door,
@@ -167,13 +166,11 @@ def print_usage(rows: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
-def prices_of(ready: dict[str, Any]) -> dict[str, Any]:
+def prices_of(ready: dict[str, Any]) -> dict[str, Price]:
     """Model prices, as `GET /v1/models` states them."""
-    import httpx  # noqa: PLC0415  comes with openai
-
     headers = {"Authorization": f"Bearer {ready['api_key']}"}
     listed = httpx.get(ready["http"] + "/v1/models", headers=headers, timeout=10).json()
-    return {m["id"]: m["price"] for m in listed["data"] if "price" in m}  # `auto` has none
+    return {m["id"]: Price(**m["price"]) for m in listed["data"] if "price" in m}  # `auto` has none
 
 
 def main() -> int:

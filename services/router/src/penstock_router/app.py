@@ -23,7 +23,7 @@ from penstock_shared.contracts.models import ModelRecord
 from penstock_shared.contracts.requests import Accepted, AdmissionReply, Rejected
 from penstock_shared.contracts.streams import INGRESS_CONSUMER, Bucket
 from penstock_shared.runtime.broker import Broker
-from penstock_shared.runtime.clock import IdSource, SystemClock
+from penstock_shared.runtime.clock import SystemClock
 from penstock_shared.runtime.consumer import Delivery, DurableConsumer
 from penstock_shared.runtime.dead import DeadLetters
 from penstock_shared.runtime.keyring import Keyring, read_root_key
@@ -67,7 +67,6 @@ class App:
             tenants=self._tenants,
             dead=DeadLetters(broker, keyring, clock, self._source),
             clock=clock,
-            ids=IdSource(clock),
             rng=random.Random(),  # noqa: S311  jitter, no secret
             source=self._source,
             default_deadline_s=settings.request_deadline_s,
@@ -113,21 +112,22 @@ class App:
         broker = self._broker
         assert broker is not None  # noqa: S101  start() has connected
 
+        async def respond(msg: Msg, reply: Accepted | Rejected) -> None:
+            await broker.client.publish(
+                msg.reply, AdmissionReply(reply=reply).model_dump_json().encode()
+            )
+
         async def answer(msg: Msg) -> None:
             try:
                 reply = await handle(msg)
             except Exception as error:  # noqa: BLE001  the caller waits for an answer
                 log().error("admission.failed", kind=type(error).__name__, exc_info=error)
                 reply = rejected(public_error(error))
-            await broker.client.publish(
-                msg.reply, AdmissionReply(reply=reply).model_dump_json().encode()
-            )
+            await respond(msg, reply)
 
         async def refuse(msg: Msg) -> None:
             full = UnavailableError("The router is at its limit.", code="overloaded")
-            await broker.client.publish(
-                msg.reply, AdmissionReply(reply=rejected(full)).model_dump_json().encode()
-            )
+            await respond(msg, rejected(full))
 
         def received(msg: Msg) -> None:
             if not subjects.may_reply_to(subjects.parse(msg.subject).tenant, msg.reply):

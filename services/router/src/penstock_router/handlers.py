@@ -41,7 +41,7 @@ from penstock_shared.contracts.requests import (
 from penstock_shared.contracts.streams import INGRESS
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.runtime.broker import SequenceConflictError
-from penstock_shared.runtime.clock import Clock, IdSource
+from penstock_shared.runtime.clock import Clock
 from penstock_shared.runtime.consumer import Delivery
 from penstock_shared.runtime.dead import DeadLetters
 from penstock_shared.runtime.keyring import Keyring
@@ -67,7 +67,6 @@ class Handlers:
         tenants: BucketMirror[TenantRecord],
         dead: DeadLetters,
         clock: Clock,
-        ids: IdSource,
         rng: random.Random,
         source: str,
         default_deadline_s: float,
@@ -78,7 +77,6 @@ class Handlers:
         self._tenants = tenants
         self._dead = dead
         self._clock = clock
-        self._ids = ids
         self._rng = rng
         self._source = source
         self._default_deadline_s = default_deadline_s

@@ -9,7 +9,6 @@ from typing import Final
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.subjects import Lane
 
-SECOND_S: Final = 1.0
 MINUTE_S: Final = 60.0
 HOUR_S: Final = 3600.0
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from penstock_shared.contracts.envelope import TRACEPARENT
 from penstock_shared.contracts.errors import (
     POISON_AFTER_DELIVERIES,
     Disposition,
@@ -14,7 +15,7 @@ from penstock_shared.contracts.errors import (
     disposition_of,
 )
 from penstock_shared.runtime.consumer import Delivery
-from penstock_shared.runtime.telemetry import log
+from penstock_shared.runtime.telemetry import log, trace_id
 
 _RETRY_BASE_S: Final = 0.5
 _RETRY_MAX_S: Final = 30.0
@@ -55,6 +56,7 @@ async def settle_error(
         disposition=disposition.value,
         deliveries=delivery.deliveries,
         sequence=delivery.sequence,
+        trace=trace_id(delivery.headers.get(TRACEPARENT)),
         exc_info=error if disposition is Disposition.COUNT else None,
     )
     poison = delivery.deliveries >= POISON_AFTER_DELIVERIES
