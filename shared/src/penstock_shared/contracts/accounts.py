@@ -70,6 +70,8 @@ class TenantRecord(BaseModel):
     name: _Name
     status: TenantStatus = TenantStatus.ACTIVE
     requests_per_minute: int = 60_000
+    weight: int = 1
+    """Its share of the machines where tenants compete, relative to the others'."""
     created_at: datetime
 
 
@@ -95,6 +97,7 @@ class CreateTenant(BaseModel):
     tenant: TenantId
     name: _Name
     requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000_000)] = 60_000
+    weight: Annotated[int, Field(ge=1, le=100)] = 1
 
 
 class CreateKey(BaseModel):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from penstock_shared.contracts.ids import DataSubject, KeyId, ModelName, RequestId, TenantId
 from penstock_shared.contracts.requests import RequestRouted, Sampling
@@ -32,6 +32,11 @@ class Job(BaseModel):
     content: str
     routed_at: datetime
     deadline: datetime
+    weight: Annotated[int, Field(ge=1)] = 1
+    """Of the tenant, among those who wait for the same lane."""
+    final_attempt: bool = True
+    """False: an answer that fails its check ends the attempt, not the request."""
+    min_confidence: float | None = None
 
     @classmethod
     def from_routed(cls, routed: RequestRouted, sequence: int) -> Self:
@@ -50,6 +55,9 @@ class Job(BaseModel):
             content=routed.content,
             routed_at=routed.accepted_at,
             deadline=routed.deadline,
+            weight=routed.weight,
+            final_attempt=routed.final_attempt,
+            min_confidence=routed.min_confidence,
         )
 
     @property

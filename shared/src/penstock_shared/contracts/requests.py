@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from penstock_shared.contracts.errors import ErrorBody
 from penstock_shared.contracts.ids import DataSubject, KeyId, ModelName, RequestId, RunId, TenantId
@@ -18,6 +18,7 @@ AUTO_MODEL: Final = "auto"
 
 MAX_OUTPUT_TOKENS: Final = 32_768
 MAX_INPUT_BYTES: Final = 256 * 1024
+MAX_TEXTS: Final = 256
 MAX_DEADLINE_S: Final = 3600.0
 
 
@@ -41,11 +42,22 @@ class ChatMessage(BaseModel):
 
 
 class Content(BaseModel):
-    """What is sealed before anything is logged (I10): the conversation."""
+    """What is sealed before anything is logged (I10): the conversation, or texts to work on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    messages: Annotated[tuple[ChatMessage, ...], Field(min_length=1)]
+    messages: tuple[ChatMessage, ...] = ()
+    texts: Annotated[tuple[str, ...], Field(max_length=MAX_TEXTS)] = ()
+    """To embed, or the one to translate."""
+    output_schema: dict[str, Any] | None = None
+    """JSON Schema (draft 2020-12) that the answer must satisfy."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if bool(self.messages) == bool(self.texts):
+            msg = "either messages or texts"
+            raise ValueError(msg)
+        return self
 
 
 class Admission(BaseModel):
@@ -95,6 +107,12 @@ class RequestRouted(BaseModel):
     content: str
     accepted_at: datetime
     deadline: datetime
+    weight: Annotated[int, Field(ge=1)] = 1
+    """Of the tenant, among those who wait for the same lane."""
+    final_attempt: bool = True
+    """Whether an answer that fails its check ends the request, or only this attempt."""
+    min_confidence: float | None = None
+    """An answer below it fails its check; 0 to 1, as `RequestEnded.confidence`."""
 
 
 class Status(StrEnum):
@@ -138,9 +156,40 @@ class RequestEnded(BaseModel):
     delta_ends: tuple[int, ...] = ()
     """End offset, in code points of the text, of every delta: a late client can resume."""
     timings: Timings | None = None
+    confidence: float | None = None
+    """The geometric mean of the generated tokens' probabilities; None where none was measured."""
     error: ErrorBody | None = None
     routed_at: datetime
     ended_at: datetime
+
+
+class AttemptFailed(BaseModel):
+    """An answer that failed its check while another attempt may follow: no terminal."""
+
+    model_config = ConfigDict(frozen=True)
+
+    TYPE: ClassVar[str] = "penstock.attempt.failed.v1"
+
+    request_id: RequestId
+    tenant: TenantId
+    key_id: KeyId
+    data_subject: DataSubject
+    model: ModelName
+    attempt: int
+    run: RunId
+    reason: Literal["schema", "confidence"]
+    keyword: str | None = None
+    """Which of the schema's keywords was not met (a word of JSON Schema's, so no content)."""
+    detail: str
+    """What was wrong, sealed, bound to the field name "check": it may quote the answer (I10)."""
+    usage: Usage
+    price: Price
+    output: str
+    """The sealed answer, bound to the field name "output"."""
+    timings: Timings
+    confidence: float | None = None
+    routed_at: datetime
+    failed_at: datetime
 
 
 def terminal_type(status: Status) -> str:
@@ -159,6 +208,11 @@ def routed_id(request_id: str) -> str:
 def terminal_id(request_id: str, attempt: int, run: str | None) -> str:
     """The deterministic event id of a terminal; `run` None is the sweeper's or a refusal."""
     return f"{request_id}/{attempt}/{run or 'none'}/ended"
+
+
+def attempt_failed_id(request_id: str, attempt: int, run: str) -> str:
+    """The deterministic event id of `attempt.failed`."""
+    return f"{request_id}/{attempt}/{run}/failed"
 
 
 class Accepted(BaseModel):

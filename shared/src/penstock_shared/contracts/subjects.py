@@ -17,6 +17,9 @@ class Lane(StrEnum):
     INTERACTIVE = "interactive"
     STANDARD = "standard"
     BATCH = "batch"
+    OVER_SHARE = "over-share"
+    """Where the router sends what a tenant has in flight beyond its share: run when the others
+    are empty, and a little at a time otherwise."""
 
 
 def _subject(tenant: str, *tokens: str) -> str:
@@ -91,6 +94,11 @@ def accounts(verb: str) -> str:
 def usage_query() -> str:
     """Operator's usage query to billing."""
     return _subject(PLATFORM, "usage", "query")
+
+
+def models_state() -> str:
+    """Operator's question to every worker: what have you loaded, and how does it do?"""
+    return _subject(PLATFORM, "models", "state")
 
 
 def audit_checkpoint() -> str:

@@ -10,7 +10,14 @@ import nats.js.errors
 from nats.js import api
 
 from penstock_shared.contracts.errors import UnavailableError
-from penstock_shared.contracts.streams import STREAMS, Bucket, Retention, Storage, StreamSpec
+from penstock_shared.contracts.streams import (
+    BUCKET_MAX_AGE_S,
+    STREAMS,
+    Bucket,
+    Retention,
+    Storage,
+    StreamSpec,
+)
 from penstock_shared.runtime.broker import Broker
 from penstock_shared.runtime.kv import bucket_stream, bucket_subjects
 from penstock_shared.runtime.telemetry import log
@@ -48,6 +55,7 @@ def bucket_config(bucket: Bucket, replicas: int) -> api.StreamConfig:
         name=bucket_stream(bucket),
         subjects=[bucket_subjects(bucket)],
         max_msgs_per_subject=1,
+        max_age=BUCKET_MAX_AGE_S.get(bucket, 0.0),
         max_msgs=-1,
         max_bytes=-1,
         max_consumers=-1,
