@@ -84,10 +84,10 @@ class Bucket(StrEnum):
     KEYS = "keys"
     MODELS = "models"
     DATA_KEYS = "datakeys"  # wrapped by the root key; destroying an entry erases what it sealed
-    RETURNED = "returned"  # how often a job came back from a living worker: the rest were crashes
+    CRASHES = "crashes"  # how many processes died on a job that was delivered again
 
 
-BUCKET_MAX_AGE_S: Final = {Bucket.RETURNED: 2 * HOUR_S}
+BUCKET_MAX_AGE_S: Final = {Bucket.CRASHES: 2 * HOUR_S}
 """Buckets that forget; a job lives an hour at most (`MAX_DEADLINE_S`)."""
 
 

@@ -135,6 +135,11 @@ class Broker:
         """Run `hook` after every reconnect, in the order of registration, until it succeeds."""
         self._hooks.append(hook)
 
+    def forget_hook(self, hook: Callable[[], Awaitable[None]]) -> None:
+        """Whoever registered `hook` is gone."""
+        with contextlib.suppress(ValueError):
+            self._hooks.remove(hook)
+
     def schedule_hooks(self) -> None:
         """Run every hook again, from the first."""
         if self._reconnecting is not None:
@@ -143,7 +148,7 @@ class Broker:
 
     async def _run_hooks(self) -> None:
         log().info("nats.reconnected")
-        for hook in self._hooks:
+        for hook in tuple(self._hooks):
             while True:
                 try:
                     await hook()

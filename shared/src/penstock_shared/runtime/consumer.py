@@ -29,14 +29,20 @@ class Delivery:
     sequence: int
     deliveries: int
     settled: bool = False
+    failures: int | None = None
+    """How many earlier holders failed with it, where somebody keeps count: settlement takes every
+    earlier delivery for a failure otherwise."""
     _forget: Callable[[Delivery], None] = field(default=lambda _: None)
+    _before_hand_back: HandBackHook | None = None
 
     async def ack(self) -> None:
         """Done. Not waited for: a lost ack means a redelivery, which every holder survives."""
         await self._settle(self.msg.ack())
 
-    async def nak(self, delay_s: float) -> None:
-        """Not now: deliver again after `delay_s`."""
+    async def nak(self, delay_s: float, *, failed: bool = False) -> None:
+        """Not now: deliver again after `delay_s`. `failed` when it is the message's own fault."""
+        if self._before_hand_back is not None and not failed:
+            await self._before_hand_back(self)
         await self._settle(self.msg.nak(delay=max(delay_s, 0.001)))
 
     async def term(self) -> None:
@@ -50,7 +56,15 @@ class Delivery:
             await action
 
 
-def delivery_of(msg: Msg, forget: Callable[[Delivery], None]) -> Delivery:
+HandBackHook = Callable[[Delivery], Awaitable[None]]
+"""Is told of a delivery before it is handed back unfailed, and still kept alive. Never raises."""
+
+
+def delivery_of(
+    msg: Msg,
+    forget: Callable[[Delivery], None],
+    before_hand_back: HandBackHook | None = None,
+) -> Delivery:
     """A delivery from what the broker sent."""
     position = position_of(msg.reply)
     return Delivery(
@@ -61,6 +75,7 @@ def delivery_of(msg: Msg, forget: Callable[[Delivery], None]) -> Delivery:
         sequence=position.sequence,
         deliveries=position.deliveries,
         _forget=forget,
+        _before_hand_back=before_hand_back,
     )
 
 
@@ -84,8 +99,16 @@ async def ensure_consumer(broker: Broker, spec: ConsumerSpec) -> str:
 class DurableConsumer:
     """A shared durable, pulled; what is held is kept alive with in-progress acks."""
 
-    def __init__(self, broker: Broker, spec: ConsumerSpec, *, credit: int) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        spec: ConsumerSpec,
+        *,
+        credit: int,
+        before_hand_back: HandBackHook | None = None,
+    ) -> None:
         self._spec = spec
+        self._before_hand_back = before_hand_back
         self._buffer: asyncio.Queue[Delivery] = asyncio.Queue()
         self._held: set[Delivery] = set()
         self._loop = PullLoop(
@@ -105,8 +128,8 @@ class DurableConsumer:
     async def stop(self) -> None:
         """Stop pulling and hand back at once what nobody has taken."""
         await self._loop.stop()
-        while not self._buffer.empty():
-            await self._buffer.get_nowait().nak(0.001)
+        left = [self._buffer.get_nowait() for _ in range(self._buffer.qsize())]
+        await asyncio.gather(*(delivery.nak(0.001) for delivery in left))
 
     async def close(self) -> None:
         """After the last delivery is settled: end the heartbeat."""
@@ -145,7 +168,7 @@ class DurableConsumer:
         return batch
 
     def _arrived(self, msg: Msg) -> None:
-        delivery = delivery_of(msg, self._held.discard)
+        delivery = delivery_of(msg, self._held.discard, self._before_hand_back)
         self._held.add(delivery)
         self._buffer.put_nowait(delivery)
 

@@ -60,6 +60,8 @@ class OrderedReader:
     async def stop(self) -> None:
         """Stop reading; the consumer is removed."""
         await self._loop.stop()
+        if not self._name:  # it never came to be
+            return
         with contextlib.suppress(nats.js.errors.Error, nats.errors.Error, TimeoutError):
             await self._broker.jetstream.delete_consumer(self._stream, self._name)
 

@@ -76,6 +76,7 @@ class PullLoop:
         is handed back would be delivered right here again. What is on its way still arrives.
         """
         self._closed = True
+        self._broker.forget_hook(self._reconnected)
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -49,6 +49,7 @@ async def settle_error(
 ) -> None:
     """Nak, or reject and term, by the error's disposition."""
     disposition = disposition_of(error)
+    failed_before = delivery.deliveries - 1 if delivery.failures is None else delivery.failures
     log().warning(
         "message.failed",
         kind=type(error).__name__,
@@ -59,18 +60,19 @@ async def settle_error(
         trace=trace_id(delivery.headers.get(TRACEPARENT)),
         exc_info=error if disposition is Disposition.COUNT else None,
     )
-    poison = delivery.deliveries >= POISON_AFTER_DELIVERIES
+    delay_s = retry_delay_s(delivery.deliveries, rng)
+    poison = failed_before + 1 >= POISON_AFTER_DELIVERIES
     if disposition is Disposition.RETRY or (disposition is Disposition.COUNT and not poison):
-        await delivery.nak(retry_delay_s(delivery.deliveries, rng))
+        await delivery.nak(delay_s, failed=disposition is Disposition.COUNT)
         return
-    known = error if isinstance(error, PenstockError) else _poison(delivery.deliveries)
+    known = error if isinstance(error, PenstockError) else _poison(failed_before + 1)
     try:
         await reject(delivery, known)
     except TransientError:
-        await delivery.nak(retry_delay_s(delivery.deliveries, rng))
+        await delivery.nak(delay_s, failed=True)
         return
     await delivery.term()
 
 
-def _poison(deliveries: int) -> PenstockError:
-    return PenstockError(f"Handling failed {deliveries} times.", code="poison")
+def _poison(failures: int) -> PenstockError:
+    return PenstockError(f"Handling failed {failures} times.", code="poison")
