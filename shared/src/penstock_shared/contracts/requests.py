@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from penstock_shared.contracts.attempts import Attempt
 from penstock_shared.contracts.errors import ErrorBody
 from penstock_shared.contracts.ids import DataSubject, KeyId, ModelName, RequestId, RunId, TenantId
 from penstock_shared.contracts.subjects import Lane
@@ -114,6 +115,16 @@ class RequestRouted(BaseModel):
     min_confidence: float | None = None
     """An answer below it fails its check; 0 to 1, as `RequestEnded.confidence`."""
 
+    @property
+    def model(self) -> str:
+        """The model of the first attempt."""
+        return self.decision.model
+
+    @property
+    def routed_at(self) -> datetime:
+        """What the other facts call the time of this one."""
+        return self.accepted_at
+
 
 class Status(StrEnum):
     """How a request ended."""
@@ -134,6 +145,10 @@ class Timings(BaseModel):
     total_ms: float
 
 
+Reason = Literal["stop", "max_output_tokens", "cancelled", "expired", "error"]
+"""Why a request ended."""
+
+
 class RequestEnded(BaseModel):
     """The terminal fact: exactly one takes effect per request (I2)."""
 
@@ -148,7 +163,7 @@ class RequestEnded(BaseModel):
     run: RunId | None
     """The winning run; None when nobody ran it (expired, cancelled while queued)."""
     status: Status
-    reason: Literal["stop", "max_output_tokens", "cancelled", "expired", "error"]
+    reason: Reason
     usage: Usage
     price: Price
     output: str | None
@@ -161,6 +176,37 @@ class RequestEnded(BaseModel):
     error: ErrorBody | None = None
     routed_at: datetime
     ended_at: datetime
+
+    @classmethod
+    def unstarted(
+        cls,
+        attempt: Attempt,
+        now: datetime,
+        *,
+        status: Status,
+        reason: Reason,
+        error: ErrorBody | None = None,
+    ) -> Self:
+        """The end of an attempt that no engine saw: nothing generated, nothing billed (I3)."""
+        waited_ms = round((now - attempt.routed_at).total_seconds() * 1000, 3)
+        return cls(
+            request_id=attempt.request_id,
+            tenant=attempt.tenant,
+            key_id=attempt.key_id,
+            data_subject=attempt.data_subject,
+            model=attempt.model,
+            attempt=attempt.attempt,
+            run=None,
+            status=status,
+            reason=reason,
+            usage=Usage(input_tokens=0, output_tokens=0),
+            price=attempt.price,
+            output=None,
+            timings=Timings(queued_ms=waited_ms, first_token_ms=None, total_ms=waited_ms),
+            error=error,
+            routed_at=attempt.routed_at,
+            ended_at=now,
+        )
 
 
 class AttemptFailed(BaseModel):
