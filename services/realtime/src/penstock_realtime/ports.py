@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from penstock_shared.contracts.models import ModelRecord
-from penstock_shared.contracts.requests import Accepted, Admission, RequestEnded, RequestRouted
+from penstock_shared.contracts.requests import Accepted, Admission, RequestFact
 from penstock_shared.contracts.subjects import TenantPermissions
 
 
@@ -94,7 +94,7 @@ class FrameSource(Protocol):
 class RequestLog(Protocol):
     """The event log, asked about one request."""
 
-    async def last_fact(self, tenant: str, request_id: str) -> RequestRouted | RequestEnded | None:
+    async def last_fact(self, tenant: str, request_id: str) -> RequestFact | None:
         """The last that is known of a request; None when it does not exist.
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -236,6 +236,10 @@ class AttemptFailed(BaseModel):
     confidence: float | None = None
     routed_at: datetime
     failed_at: datetime
+
+
+RequestFact: TypeAlias = RequestRouted | AttemptFailed | RequestEnded
+"""What stands on a request's subject; only `RequestEnded` ends it."""
 
 
 def terminal_type(status: Status) -> str:

@@ -20,7 +20,7 @@ from penstock_realtime import metrics
 from penstock_realtime.domain.continuation import Continuation
 from penstock_realtime.ports import ContentVault, FrameFeed, FrameSource, RequestLog
 from penstock_shared.contracts.errors import ErasedError, TransientError, UnavailableError
-from penstock_shared.contracts.requests import RequestEnded, Status
+from penstock_shared.contracts.requests import RequestEnded, RequestRouted, Status
 from penstock_shared.contracts.responses import DELTA_START, FinalFrame, decode_delta
 from penstock_shared.contracts.streams import DEFAULT_REQUEST_DEADLINE_S, SWEEP_GRACE_S
 from penstock_shared.runtime.clock import Clock
@@ -163,7 +163,7 @@ class Following:
             fact = await self._sources.facts.last_fact(self._tenant, self._request_id)
             if isinstance(fact, RequestEnded):
                 self._final = await self._open(fact)
-            elif fact is not None:
+            elif isinstance(fact, RequestRouted):  # a failed attempt says nothing of the deadline
                 self._expect_until(fact.deadline)
 
     async def _open(self, ended: RequestEnded) -> FinalFrame:

@@ -10,7 +10,7 @@ from penstock_realtime.domain.response_object import ResponseHead, finished
 from penstock_realtime.ports import CancelCommands
 from penstock_realtime.serving.following import Following, Sources
 from penstock_shared.contracts.errors import NotFoundError
-from penstock_shared.contracts.requests import RequestEnded, RequestRouted
+from penstock_shared.contracts.requests import RequestEnded, RequestFact, RequestRouted
 from penstock_shared.contracts.responses import FinalFrame, RequestState
 
 _CANCEL_WAIT_S: Final = 2.0
@@ -38,10 +38,8 @@ class Lookup:
             NotFoundError: this tenant has no such request.
         """
         fact = await self._fact(tenant, request_id)
-        if isinstance(fact, RequestRouted):
-            return RequestState(
-                request_id=fact.request_id, status="in_progress", model=fact.decision.model
-            )
+        if not isinstance(fact, RequestEnded):
+            return RequestState(request_id=fact.request_id, status="in_progress", model=fact.model)
         return RequestState(
             request_id=fact.request_id,
             status="ended",
@@ -71,21 +69,21 @@ class Lookup:
             await following.close()
         return finished(_head(fact), final)
 
-    async def _fact(self, tenant: str, request_id: str) -> RequestRouted | RequestEnded:
+    async def _fact(self, tenant: str, request_id: str) -> RequestFact:
         fact = await self.sources.facts.last_fact(tenant, request_id)
         if fact is None:
             msg = f"No response with the id {request_id!r}."
             raise NotFoundError(msg, code="response_not_found", param="response_id")
         return fact
 
-    async def _object(self, fact: RequestRouted | RequestEnded) -> dict[str, Any]:
-        if isinstance(fact, RequestRouted):
+    async def _object(self, fact: RequestFact) -> dict[str, Any]:
+        if not isinstance(fact, RequestEnded):
             return _head(fact).in_progress()
         final: FinalFrame = await self.sources.open_final(fact)
         return finished(_head(fact), final)
 
 
-def _head(fact: RequestRouted | RequestEnded) -> ResponseHead:
+def _head(fact: RequestFact) -> ResponseHead:
     if isinstance(fact, RequestRouted):
         return ResponseHead(
             request_id=fact.request_id,
