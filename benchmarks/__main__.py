@@ -13,7 +13,16 @@ from rich.console import Console
 from benchmarks.harness.machine import describe_machine
 from benchmarks.harness.report import Options, Report
 
-NAMES: Final = ("end_to_end", "publishes", "topology", "streaming", "footprint")
+NAMES: Final = (
+    "end_to_end",
+    "publishes",
+    "topology",
+    "streaming",
+    "footprint",
+    "engine_efficiency",
+    "latency_under_load",
+    "fairness",
+)
 
 
 def main() -> int:
