@@ -22,6 +22,7 @@ NAMES: Final = (
     "engine_efficiency",
     "latency_under_load",
     "fairness",
+    "long_outputs",
 )
 
 

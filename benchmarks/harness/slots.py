@@ -77,7 +77,7 @@ class SlotScheduler:
         self._works = iter(works)
         self._unfinished = 0
         self._waiting: list[Item] = []
-        self._done: list[Item] = []
+        self.done: list[Item] = []
         self._token_times: list[list[float]] = [[] for _ in range(policy.slots)]
         self._lock = threading.Condition()
         self._started_s = 0.0
@@ -99,18 +99,18 @@ class SlotScheduler:
                 slot.result()
         cpu_s = process_time() - cpu_before_s
         produced = [Produced(time_s, time_s, 1) for slot in self._token_times for time_s in slot]
-        begin_s = ramp_end_s([item.ended_s for item in self._done])
+        begin_s = ramp_end_s([item.ended_s for item in self.done])
         return Outcome(
             tokens_per_s=tokens_per_s(produced, begin_s, self._handed_out_s),
             cpu_us_per_token=cpu_s * 1e6 / len(produced),
-            first_s=tuple(item.first_s - item.arrived_s for item in self._done),
-            total_s=tuple(item.ended_s - item.arrived_s for item in self._done),
+            first_s=tuple(item.first_s - item.arrived_s for item in self.done),
+            total_s=tuple(item.ended_s - item.arrived_s for item in self.done),
         )
 
     @property
     def cuts(self) -> int:
         """How often an item was stopped and put back."""
-        return sum(item.cuts for item in self._done)
+        return sum(item.cuts for item in self.done)
 
     def _arrive(self) -> None:
         work = next(self._works, None)
@@ -182,7 +182,7 @@ class SlotScheduler:
     def _end(self, item: Item, now_s: float) -> None:
         item.ended_s = now_s
         with self._lock:
-            self._done.append(item)
+            self.done.append(item)
             self._unfinished -= 1
             self._arrive()
             self._lock.notify_all()
