@@ -15,18 +15,20 @@ from penstock_shared.runtime.consumer import Delivery, DurableConsumer
 from penstock_shared.runtime.kv import last_entry
 from penstock_worker.adapters.nats_returns import NatsReturns
 
-_MODEL = "echo"
 _TENANT = "acme"
 
 
 class JobLine:
     """The lane's consumer; every `NatsReturns` made on its broker stands for one process."""
 
-    def __init__(self, broker: Broker, before_hand_back: NatsReturns | None = None) -> None:
+    def __init__(
+        self, broker: Broker, before_hand_back: NatsReturns | None = None, *, model: str = "echo"
+    ) -> None:
         self.broker = broker
+        self._model = model
         self._consumer = DurableConsumer(
             broker,
-            job_consumer(_MODEL, Lane.STANDARD),
+            job_consumer(model, Lane.STANDARD),
             credit=4,
             before_hand_back=before_hand_back.note if before_hand_back else None,
         )
@@ -46,7 +48,7 @@ class JobLine:
     async def publish(self) -> None:
         """One more job; what it says does not matter here."""
         await self.broker.publish(
-            subjects.job(_TENANT, _MODEL, Lane.STANDARD),
+            subjects.job(_TENANT, self._model, Lane.STANDARD),
             b"{}",
             Envelope(id=secrets.token_hex(8), source="/t", type="t"),
         )

@@ -125,6 +125,7 @@ async def test_on_their_last_life_suspects_run_one_at_a_time(broker: Broker):
         with pytest.raises(TransientError) as refused:
             await process.crashes(neighbour)
         assert refused.value.code == "suspect_waits"
+        await process.note(neighbour)  # as settlement does: it was not charged for this holder
         assert await line.counted(neighbour) == 2
         await killer.ack()
         assert await process.crashes(neighbour) == 2
