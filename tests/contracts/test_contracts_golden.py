@@ -36,11 +36,11 @@ from penstock_shared.contracts.requests import (
     RequestRouted,
     Sampling,
     Status,
-    Submission,
     Timings,
 )
 from penstock_shared.contracts.responses import FinalFrame, RequestState
 from penstock_shared.contracts.subjects import Lane
+from penstock_shared.contracts.submissions import Submission
 from penstock_shared.contracts.usage import Price, Usage, UsageReport, UsageRow
 
 GOLDEN: Final = Path(__file__).parent / "golden"

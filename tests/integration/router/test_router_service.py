@@ -26,10 +26,10 @@ from penstock_shared.contracts.requests import (
     RequestEnded,
     RequestRouted,
     Status,
-    conversation,
 )
 from penstock_shared.contracts.responses import FinalFrame
 from penstock_shared.contracts.streams import DEAD, EVENTS, JOBS, Bucket
+from penstock_shared.contracts.submissions import conversation
 from penstock_shared.contracts.usage import Price
 from penstock_shared.runtime import kv
 from penstock_shared.runtime.broker import Broker

@@ -6,23 +6,30 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from penstock_router.domain.admission import expired_fact, refuse_stale_id, routed_fact
+from penstock_router.domain.admission import (
+    deadline_s_of,
+    expired_fact,
+    refuse_stale_id,
+    routed_fact,
+)
 from penstock_router.domain.decision import decide
 from penstock_router.domain.features import features_of
-from penstock_router.domain.open_requests import OpenRequests
-from penstock_router.handlers import request_id_of
+from penstock_router.handlers.doors import request_id_of
 from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.ids import keyed_request_id, uuid7
 from penstock_shared.contracts.jobs import Job
 from penstock_shared.contracts.models import ModelRecord
 from penstock_shared.contracts.requests import (
     Admission,
+    AttemptFailed,
     ChatMessage,
     Content,
     RequestRouted,
     Status,
+    Timings,
 )
-from penstock_shared.contracts.usage import Price
+from penstock_shared.contracts.subjects import Lane
+from penstock_shared.contracts.usage import Price, Usage
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 MODEL = ModelRecord(
@@ -40,11 +47,20 @@ def made_at(when: datetime) -> str:
 
 def routed() -> RequestRouted:
     content = Content(messages=(ChatMessage(role="user", content="hi"),))
-    decision, model = decide("auto", (MODEL,), features_of(content))
+    decision, model = decide("auto", (MODEL,), content, features_of(content))
     admission = Admission(
         request_id=made_at(NOW), key_id="k1", data_subject="u1", content="sealed", deadline_s=5
     )
-    return routed_fact("acme", admission, decision, model, NOW, 120.0)
+    return routed_fact(
+        "acme",
+        admission,
+        decision,
+        model,
+        lane=Lane.OVER_SHARE,
+        weight=3,
+        now=NOW,
+        deadline_s=deadline_s_of(admission, 120.0),
+    )
 
 
 @pytest.mark.parametrize("age", [timedelta(hours=25), timedelta(minutes=-6)])
@@ -65,6 +81,7 @@ def test_a_job_is_derived_from_routed_alone() -> None:
     first = Job.from_routed(routed(), 7)
     assert first.model_dump_json() == Job.from_routed(routed(), 7).model_dump_json()
     assert first.deadline == NOW + timedelta(seconds=5)
+    assert (first.lane, first.weight) == (Lane.OVER_SHARE, 3)
 
 
 def test_expired_bills_nothing() -> None:
@@ -75,6 +92,31 @@ def test_expired_bills_nothing() -> None:
     assert ended.run is None
 
 
+def test_after_a_failed_attempt_it_is_the_next_one_that_expires() -> None:
+    """The failed attempt keeps its own usage: billing has one row for each attempt (I3)."""
+    first = routed()
+    failed = AttemptFailed(
+        request_id=first.request_id,
+        tenant=first.tenant,
+        key_id=first.key_id,
+        data_subject=first.data_subject,
+        model="small",
+        attempt=1,
+        run=made_at(NOW),
+        reason="schema",
+        detail="sealed",
+        usage=Usage(input_tokens=5, output_tokens=9),
+        price=first.price,
+        output="sealed",
+        timings=Timings(queued_ms=1, first_token_ms=2, total_ms=3),
+        routed_at=first.accepted_at,
+        failed_at=NOW,
+    )
+    ended = expired_fact(failed, NOW + timedelta(seconds=40))
+    assert (ended.attempt, ended.usage.output_tokens) == (2, 0)
+    assert ended.routed_at == first.accepted_at
+
+
 def test_event_ids_become_request_ids() -> None:
     """A UUIDv7 is the id itself; anything else is an idempotency key of that tenant (I8)."""
     own = made_at(NOW)
@@ -83,25 +125,3 @@ def test_event_ids_become_request_ids() -> None:
     assert request_id_of("acme", "order-7") != request_id_of("other", "order-7")
     v4 = "7d444840-9dc0-41d1-b245-5ffdce74fad2"
     assert request_id_of("acme", v4) == keyed_request_id("acme", v4)
-
-
-def test_open_requests_expire_in_order_and_only_while_open() -> None:
-    """What ended is never swept; what is open is swept once, oldest deadline first."""
-    fold = OpenRequests()
-    fold.routed("b", 2, 20.0)
-    fold.routed("a", 1, 10.0)
-    fold.routed("c", 3, 15.0)
-    fold.ended("c")
-    assert fold.take_expired(9.0) == []
-    assert [r.subject for r in fold.take_expired(30.0)] == ["a", "b"]
-    assert fold.take_expired(99.0) == []
-    assert len(fold) == 0
-
-
-def test_open_requests_forget_history() -> None:
-    """The heap stays bounded by the open requests, however many have ended."""
-    fold = OpenRequests()
-    for n in range(5_000):
-        fold.routed(f"s{n}", n, 1e9)
-        fold.ended(f"s{n}")
-    assert len(fold._by_expiry) <= 1_001

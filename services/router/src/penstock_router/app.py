@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -11,9 +12,15 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from penstock_router import metrics
+from penstock_router.adapters.job_consumers import JobConsumers
 from penstock_router.adapters.nats_request_log import NatsRequestLog
+from penstock_router.adapters.queue_poll import QueuePoll
 from penstock_router.adapters.sweeper import Sweeper
-from penstock_router.handlers import Handlers, rejected
+from penstock_router.adapters.tasks import Tasks
+from penstock_router.domain.open_requests import OpenRequests
+from penstock_router.domain.queue_load import QueueLoad
+from penstock_router.handlers.admissions import AdmissionLimits, Admissions
+from penstock_router.handlers.doors import Doors, rejected
 from penstock_router.settings import Settings
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.accounts import TenantRecord
@@ -23,7 +30,7 @@ from penstock_shared.contracts.models import ModelRecord
 from penstock_shared.contracts.requests import Accepted, AdmissionReply, Rejected
 from penstock_shared.contracts.streams import INGRESS_CONSUMER, Bucket
 from penstock_shared.runtime.broker import Broker
-from penstock_shared.runtime.clock import SystemClock
+from penstock_shared.runtime.clock import Clock, SystemClock
 from penstock_shared.runtime.consumer import Delivery, DurableConsumer
 from penstock_shared.runtime.dead import DeadLetters
 from penstock_shared.runtime.keyring import Keyring, read_root_key
@@ -45,54 +52,82 @@ class App:
         self._source = f"/penstock/router/{settings.instance}"
         self._subscriptions: list[Subscription] = []
         self._running: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._broker: Broker | None = None
+        self._started = False
 
     async def start(self) -> None:
         """Connect, mirror, subscribe."""
-        settings, clock = self.settings, SystemClock()
+        settings = self.settings
         broker = await Broker.connect(settings.nats_url, name=settings.instance)
         self._broker = broker
         await provision(broker, settings.stream_replicas)
         broker.on_reconnect(lambda: provision_volatile(broker))
+        self._build(broker, SystemClock())
+        await asyncio.gather(self._models.start(), self._tenants.start(), self._sweeper.start())
+        self._consumers.start()
+        await self._queues.start()
+        await self._ingress.start()
+        self._tasks.spawn("ingress", self._consume_ingress())
+        await self._serve(subjects.EVERY_ADMITTED, self._on_admitted)
+        await self._serve(subjects.EVERY_SUBMIT, self._on_submitted)
+        await broker.flush()
+        self._started = True
+
+    def _build(self, broker: Broker, clock: Clock) -> None:
+        settings = self.settings
         keyring = Keyring(
             read_root_key(settings.root_key_file), BucketStore(broker, Bucket.DATA_KEYS), clock
         )
-        self._models = BucketMirror(broker, Bucket.MODELS, ModelRecord.model_validate_json)
-        self._tenants = BucketMirror(broker, Bucket.TENANTS, TenantRecord.model_validate_json)
         request_log = NatsRequestLog(broker)
-        self._handlers = Handlers(
+        open_requests = OpenRequests(settings.sweep_grace_s)
+        loads: defaultdict[str, QueueLoad] = defaultdict(QueueLoad)
+        self._consumers = JobConsumers(broker)
+        self._models = BucketMirror(
+            broker, Bucket.MODELS, ModelRecord.model_validate_json, self._on_model
+        )
+        self._tenants = BucketMirror(broker, Bucket.TENANTS, TenantRecord.model_validate_json)
+        self._sweeper = Sweeper(broker, request_log, open_requests, clock, source=self._source)
+        self._queues = QueuePoll(broker, loads, self._model_names, clock)
+        self._ingress = DurableConsumer(broker, INGRESS_CONSUMER, credit=_INGRESS_CREDIT)
+        admissions = Admissions(
             log=request_log,
+            models=self._models,
+            tenants=self._tenants,
+            open_requests=open_requests,
+            loads=loads,
+            limits=AdmissionLimits(
+                default_deadline_s=settings.request_deadline_s,
+                fair_in_flight=settings.fair_in_flight,
+                queue_limit=settings.queue_limit,
+            ),
+            clock=clock,
+            source=self._source,
+        )
+        self._doors = Doors(
+            admissions=admissions,
             keyring=keyring,
             models=self._models,
             tenants=self._tenants,
             dead=DeadLetters(broker, keyring, clock, self._source),
-            clock=clock,
             rng=random.Random(),  # noqa: S311  jitter, no secret
-            source=self._source,
-            default_deadline_s=settings.request_deadline_s,
         )
-        self._sweeper = Sweeper(
-            broker, request_log, clock, source=self._source, grace_s=settings.sweep_grace_s
-        )
-        self._ingress = DurableConsumer(broker, INGRESS_CONSUMER, credit=_INGRESS_CREDIT)
-        await asyncio.gather(self._models.start(), self._tenants.start(), self._sweeper.start())
-        await self._ingress.start()
-        self._ingress_task = asyncio.create_task(self._consume_ingress(), name="ingress")
-        await self._serve(subjects.EVERY_ADMITTED, self._on_admitted)
-        await self._serve(subjects.EVERY_SUBMIT, self._on_submitted)
-        await broker.flush()
 
     def problems(self) -> list[str]:
-        """NATS is all that the router cannot do without."""
-        connected = self._broker is not None and self._broker.is_connected
-        return [] if connected else ["NATS does not answer"]
+        """NATS, and the tasks, are what the router cannot do without."""
+        if self._broker is None or not self._broker.is_connected:
+            return ["NATS does not answer"]
+        if not self._started:
+            return []
+        parts = (self._sweeper, self._consumers, self._queues)
+        return [*self._tasks.gone(), *(said for part in parts for said in part.problems())]
 
     async def drain(self) -> None:
         """Take nothing new, finish what was taken."""
         for subscription in self._subscriptions:
             await subscription.unsubscribe()
         await self._ingress.stop()
-        self._ingress_task.cancel()
+        await self._tasks.stop()
         while self._running:
             await asyncio.wait(self._running)
 
@@ -102,8 +137,15 @@ class App:
             return
         if self._subscriptions:
             await self._ingress.close()
-            await asyncio.gather(self._models.stop(), self._tenants.stop(), self._sweeper.stop())
+            parts = (self._models, self._tenants, self._sweeper, self._queues, self._consumers)
+            await asyncio.gather(*(part.stop() for part in parts))
         await self._broker.close()
+
+    def _on_model(self, name: str, record: ModelRecord | None) -> None:
+        self._consumers.model_changed(name, exists=record is not None)
+
+    def _model_names(self) -> list[str]:
+        return [model.name for model in self._models.values()]
 
     async def _serve(
         self, subject: str, handle: Callable[[Msg], Awaitable[Accepted | Rejected]]
@@ -149,17 +191,17 @@ class App:
 
     async def _on_admitted(self, msg: Msg) -> Accepted | Rejected:
         traceparent = (msg.headers or {}).get(TRACEPARENT)
-        return await self._handlers.on_admitted(msg.subject, msg.data, traceparent)
+        return await self._doors.on_admitted(msg.subject, msg.data, traceparent)
 
     async def _on_submitted(self, msg: Msg) -> Accepted | Rejected:
-        return await self._handlers.on_submitted(msg.subject, msg.headers or {}, msg.data)
+        return await self._doors.on_submitted(msg.subject, msg.headers or {}, msg.data)
 
     async def _consume_ingress(self) -> None:
         room = asyncio.Semaphore(_INGRESS_CREDIT)
 
         async def handle(delivery: Delivery) -> None:
             try:
-                await self._handlers.on_queued(delivery)
+                await self._doors.on_queued(delivery)
             finally:
                 room.release()
 

@@ -16,3 +16,12 @@ DECISION_LATENCY: Final = Histogram(
 IN_FLIGHT: Final = Gauge("router_admissions_in_flight", "Admissions being decided.")
 OPEN_REQUESTS: Final = Gauge("router_open_requests", "Routed requests without a terminal.")
 EXPIRED: Final = Counter("router_expired_total", "Requests that the sweeper declared expired.")
+QUEUE_DEPTH: Final = Gauge(
+    "router_queue_depth",
+    "Jobs in a model's lanes, held ones included, at the last look.",
+    ["model"],
+)
+DRAIN_RATE: Final = Gauge(
+    "router_drain_rate_per_s", "Jobs that leave a model's queue; 0 while not known.", ["model"]
+)
+SHED: Final = Counter("router_shed_total", "Requests refused for a model's queue.", ["model"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from penstock_shared.contracts.requests import RequestEnded, RequestRouted
+from penstock_shared.contracts.requests import RequestEnded, RequestFact, RequestRouted
 
 
 class RequestLog(Protocol):
@@ -21,10 +21,12 @@ class RequestLog(Protocol):
         """
         ...
 
-    async def last_fact(
-        self, tenant: str, request_id: str
-    ) -> tuple[int, RequestRouted | RequestEnded] | None:
-        """Sequence and content of the request's last fact."""
+    async def last_fact(self, tenant: str, request_id: str) -> tuple[int, RequestFact] | None:
+        """Sequence and content of the request's last fact.
+
+        Raises:
+            UnavailableError: the log does not answer, or the fact cannot be read.
+        """
         ...
 
     async def publish_job(

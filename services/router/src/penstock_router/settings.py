@@ -23,3 +23,7 @@ class Settings(ServiceSettings):
     sweep_grace_s: Annotated[float, Field(ge=0)] = SWEEP_GRACE_S
     max_in_flight: Annotated[int, Field(ge=1)] = 2_000
     """Admissions decided at once; above it clients are told to come back."""
+    fair_in_flight: Annotated[int, Field(ge=1)] = 64
+    """Requests that a tenant of weight 1 may have open before more go to the over-share lane."""
+    queue_limit: Annotated[int, Field(ge=1)] = 10_000
+    """Jobs that may wait for a model whose record sets no limit of its own."""

@@ -21,8 +21,8 @@ from penstock_shared.contracts.requests import (
     MAX_INPUT_BYTES,
     MAX_OUTPUT_TOKENS,
     Sampling,
-    conversation,
 )
+from penstock_shared.contracts.submissions import conversation
 
 _TEXT_ONLY: Final[tuple[Any, ...]] = ({"format": {"type": "text"}}, {}, {"format": None})
 _ASKS_FOR_NOTHING: Final[dict[str, tuple[Any, ...]]] = {

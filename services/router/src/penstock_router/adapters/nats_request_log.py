@@ -8,20 +8,18 @@ from penstock_shared.contracts import subjects
 from penstock_shared.contracts.envelope import Envelope
 from penstock_shared.contracts.jobs import Job
 from penstock_shared.contracts.requests import (
-    TERMINAL_TYPES,
     RequestEnded,
+    RequestFact,
     RequestRouted,
     routed_id,
     terminal_id,
     terminal_type,
 )
 from penstock_shared.contracts.responses import FinalFrame
-from penstock_shared.contracts.streams import EVENTS
 from penstock_shared.runtime.broker import Broker
+from penstock_shared.runtime.request_log import DEADLINE_HEADER, RequestLogReader
 from penstock_shared.runtime.telemetry import child_traceparent
 
-DEADLINE_HEADER: Final = "ce-deadline"
-"""CloudEvents extension: the sweeper reads headers only."""
 _JOB_TYPE: Final = "penstock.job.run.v1"
 
 
@@ -30,6 +28,7 @@ class NatsRequestLog:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        self._reader = RequestLogReader(broker)
 
     async def write_routed(
         self, routed: RequestRouted, *, source: str, traceparent: str | None
@@ -49,18 +48,10 @@ class NatsRequestLog:
             extra_headers={DEADLINE_HEADER: str(routed.deadline.timestamp())},
         )
 
-    async def last_fact(
-        self, tenant: str, request_id: str
-    ) -> tuple[int, RequestRouted | RequestEnded] | None:
+    async def last_fact(self, tenant: str, request_id: str) -> tuple[int, RequestFact] | None:
         """Read the last message of the request's subject."""
-        message = await self._broker.last_message(
-            EVENTS, subjects.request_event(tenant, request_id)
-        )
-        if message is None:
-            return None
-        if message.event_type in TERMINAL_TYPES:
-            return message.sequence, RequestEnded.model_validate_json(message.data)
-        return message.sequence, RequestRouted.model_validate_json(message.data)
+        found = await self._reader.last_fact(tenant, request_id)
+        return None if found is None else (found.sequence, found.fact)
 
     async def publish_job(
         self, routed: RequestRouted, sequence: int, *, source: str, traceparent: str | None

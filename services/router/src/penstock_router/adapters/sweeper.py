@@ -4,37 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from typing import Final
 
 from penstock_router import metrics
-from penstock_router.adapters.nats_request_log import DEADLINE_HEADER
+from penstock_router.adapters.tasks import Tasks
 from penstock_router.domain.admission import expired_fact
 from penstock_router.domain.open_requests import OpenRequest, OpenRequests
 from penstock_router.ports import RequestLog
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.errors import TransientError
-from penstock_shared.contracts.requests import RequestRouted
+from penstock_shared.contracts.requests import (
+    MAX_DEADLINE_S,
+    TERMINAL_TYPES,
+    AttemptFailed,
+    RequestEnded,
+    RequestRouted,
+)
 from penstock_shared.contracts.streams import EVENTS
 from penstock_shared.runtime.broker import Broker, SequenceConflictError, StoredMessage
 from penstock_shared.runtime.clock import Clock
 from penstock_shared.runtime.ordered import OrderedReader
+from penstock_shared.runtime.request_log import DEADLINE_HEADER, UnreadableFactError
 from penstock_shared.runtime.telemetry import log
 
 _LOOK_EVERY_S: Final = 0.5
 _RETRY_S: Final = 2.0
+_CATCH_UP_S: Final = 10.0
+"""How long a start waits for the counts; until they are whole a tenant may exceed its share."""
+_STILL_OPEN: Final = frozenset({RequestRouted.TYPE, AttemptFailed.TYPE})
 
 
 class Sweeper:
-    """Every router runs one; expected-last-sequence lets exactly one of them win."""
+    """Keeps `open_requests`, and ends what expires.
+
+    Every router runs one; expected-last-sequence lets exactly one of them win.
+    """
 
     def __init__(
-        self, broker: Broker, request_log: RequestLog, clock: Clock, *, source: str, grace_s: float
+        self,
+        broker: Broker,
+        request_log: RequestLog,
+        open_requests: OpenRequests,
+        clock: Clock,
+        *,
+        source: str,
     ) -> None:
         self._log = request_log
+        self._open = open_requests
         self._clock = clock
         self._source = source
-        self._grace_s = grace_s
-        self._open = OpenRequests()
         self._reader = OrderedReader(
             broker,
             EVENTS,
@@ -42,59 +61,83 @@ class Sweeper:
             last_per_subject=True,
             headers_only=True,
         )
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = Tasks()
 
     async def start(self) -> None:
-        """Begin to follow EVENTS and to sweep."""
+        """Read what EVENTS holds of every request, then follow it, and sweep."""
         await self._reader.start()
-        self._tasks = [
-            asyncio.create_task(self._follow(), name="sweeper-follow"),
-            asyncio.create_task(self._sweep(), name="sweeper-sweep"),
-        ]
+        try:
+            async with asyncio.timeout(_CATCH_UP_S):
+                for _ in range(self._reader.pending_at_start):
+                    self._fold(await self._reader.get())
+        except TimeoutError:
+            log().warning("sweep.still_catching_up", open=len(self._open))
+        self._tasks.spawn("sweeper-follow", self._follow())
+        self._tasks.spawn("sweeper-sweep", self._sweep())
+
+    def problems(self) -> list[str]:
+        """Which of its tasks are gone."""
+        return self._tasks.gone()
 
     async def stop(self) -> None:
         """Stop both."""
-        for task in self._tasks:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await self._tasks.stop()
         await self._reader.stop()
 
     async def _follow(self) -> None:
         while True:
             message: StoredMessage | None = await self._reader.get()
             while message is not None:
-                self._note(message)
+                self._fold(message)
                 message = self._reader.get_nowait()
             metrics.OPEN_REQUESTS.set(len(self._open))
 
-    def _note(self, message: StoredMessage) -> None:
-        if message.event_type == RequestRouted.TYPE:
-            deadline_unix_s = float(message.headers[DEADLINE_HEADER])
-            self._open.routed(message.subject, message.sequence, deadline_unix_s + self._grace_s)
+    def _fold(self, message: StoredMessage) -> None:
+        if message.event_type in TERMINAL_TYPES:
+            self._open.fold_ended(message.subject, message.sequence)
+        elif message.event_type in _STILL_OPEN:
+            self._open.fold_open(message.subject, message.sequence, self._deadline_unix_s(message))
         else:
-            self._open.ended(message.subject)
+            log().warning("sweep.unknown_fact", sequence=message.sequence)
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
-            now_unix_s = self._clock.now().timestamp()
-            for request in self._open.take_expired(now_unix_s):
-                try:
-                    await self._expire(request)
-                except TransientError as error:
-                    log().warning("sweep.postponed", code=error.code)
-                    self._open.routed(request.subject, request.sequence, now_unix_s + _RETRY_S)
+            for request in self._open.take_expired(self._clock.now().timestamp()):
+                await self._end(request)
+
+    async def _end(self, request: OpenRequest) -> None:
+        """End it, or give it back; one that cannot be read is passed over until a restart."""
+        try:
+            await self._expire(request)
+        except UnreadableFactError as error:
+            log().error("sweep.unreadable", sequence=request.sequence, code=error.code)
+        except TransientError as error:
+            log().warning("sweep.postponed", code=error.code)
+            self._open.postpone(request, self._clock.now().timestamp() + _RETRY_S)
+        except Exception as error:  # noqa: BLE001  one bad request must not end the sweeping
+            log().error("sweep.failed", kind=type(error).__name__, exc_info=error)
 
     async def _expire(self, request: OpenRequest) -> None:
         parsed = subjects.parse(request.subject)
-        request_id = parsed.rest[1]
+        request_id = parsed.rest[-1]
         found = await self._log.last_fact(parsed.tenant, request_id)
-        sequence, fact = found or (0, None)
-        if not isinstance(fact, RequestRouted):
+        if found is None:
+            return
+        sequence, fact = found
+        if isinstance(fact, RequestEnded):
             return
         with contextlib.suppress(SequenceConflictError):  # somebody ended it first
             ended = expired_fact(fact, self._clock.now())
             await self._log.write_expired(ended, sequence, source=self._source)
             metrics.EXPIRED.inc()
             log().info("request.expired", request_id=request_id)
+
+    def _deadline_unix_s(self, message: StoredMessage) -> float:
+        """From the header; if it says nothing, the latest that a deadline can be."""
+        with contextlib.suppress(KeyError, ValueError):
+            deadline_unix_s = float(message.headers[DEADLINE_HEADER])
+            if math.isfinite(deadline_unix_s):
+                return deadline_unix_s
+        log().warning("sweep.no_deadline", sequence=message.sequence)
+        return (message.time or self._clock.now()).timestamp() + MAX_DEADLINE_S

@@ -10,17 +10,22 @@ from penstock_shared.contracts.ids import unix_ms_of
 from penstock_shared.contracts.models import ModelRecord
 from penstock_shared.contracts.requests import (
     Admission,
+    AttemptFailed,
     Decision,
     RequestEnded,
     RequestRouted,
     Status,
-    Timings,
 )
 from penstock_shared.contracts.streams import REQUEST_ID_MAX_AGE_S
-from penstock_shared.contracts.usage import Usage
+from penstock_shared.contracts.subjects import Lane
 
 FIRST_ATTEMPT: Final = 1
 _MAX_SKEW_S: Final = 300.0
+_EXPIRED: Final = ErrorBody(
+    message="The request was not finished before its deadline. Send it again.",
+    type="server_error",
+    code="expired",
+)
 
 
 def refuse_stale_id(request_id: str, now: datetime) -> None:
@@ -38,22 +43,29 @@ def refuse_stale_id(request_id: str, now: datetime) -> None:
         raise PermanentError(msg, code="stale_request_id", param="request_id")
 
 
+def deadline_s_of(admission: Admission, default_s: float) -> float:
+    """How long the request may take."""
+    return admission.deadline_s or default_s
+
+
 def routed_fact(
     tenant: str,
     admission: Admission,
     decision: Decision,
     model: ModelRecord,
+    *,
+    lane: Lane,
+    weight: int,
     now: datetime,
-    default_deadline_s: float,
+    deadline_s: float,
 ) -> RequestRouted:
-    """The first fact of a request."""
-    deadline_s = admission.deadline_s or default_deadline_s
+    """The first fact of a request: all that its job is derived from, however often."""
     return RequestRouted(
         request_id=admission.request_id,
         tenant=tenant,
         key_id=admission.key_id,
         data_subject=admission.data_subject,
-        lane=admission.lane,
+        lane=lane,
         attempt=FIRST_ATTEMPT,
         decision=decision,
         price=model.price,
@@ -61,31 +73,19 @@ def routed_fact(
         content=admission.content,
         accepted_at=now,
         deadline=now + timedelta(seconds=deadline_s),
+        weight=weight,
     )
 
 
-def expired_fact(routed: RequestRouted, now: datetime) -> RequestEnded:
-    """The terminal of a request that nobody ended in time; a run without a fact is not billed."""
-    total_ms = (now - routed.accepted_at).total_seconds() * 1000
-    return RequestEnded(
-        request_id=routed.request_id,
-        tenant=routed.tenant,
-        key_id=routed.key_id,
-        data_subject=routed.data_subject,
-        model=routed.decision.model,
-        attempt=routed.attempt,
-        run=None,
-        status=Status.FAILED,
-        reason="expired",
-        usage=Usage(input_tokens=0, output_tokens=0),
-        price=routed.price,
-        output=None,
-        timings=Timings(queued_ms=total_ms, first_token_ms=None, total_ms=total_ms),
-        error=ErrorBody(
-            message="The request was not finished before its deadline. Send it again.",
-            type="server_error",
-            code="expired",
-        ),
-        routed_at=routed.accepted_at,
-        ended_at=now,
+def expired_fact(last: RequestRouted | AttemptFailed, now: datetime) -> RequestEnded:
+    """The terminal of a request that nobody ended in time.
+
+    After a failed attempt it is the next one that expired: the failed one has its own usage, and
+    billing counts each attempt once (I3).
+    """
+    ended = RequestEnded.unstarted(
+        last, now, status=Status.FAILED, reason="expired", error=_EXPIRED
     )
+    if isinstance(last, AttemptFailed):
+        return ended.model_copy(update={"attempt": last.attempt + 1})
+    return ended

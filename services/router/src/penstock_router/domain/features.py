@@ -20,7 +20,7 @@ _CONJUNCTION: Final = re.compile(r"\b(?:and|und|plus)\b|[,;&]", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Counts over the user's turns."""
+    """Counts over the user's turns, or over the texts."""
 
     words: int
     sentences: int
@@ -42,8 +42,9 @@ class Features:
 
 
 def features_of(content: Content) -> Features:
-    """Compute the features of a conversation."""
-    text = "\n".join(turn.content for turn in content.messages if turn.role == "user")
+    """Compute the features of a conversation, or of texts."""
+    said = [turn.content for turn in content.messages if turn.role == "user"]
+    text = "\n".join((*said, *content.texts))
     return Features(
         words=len(_WORD.findall(text)),
         sentences=max(1, len(_SENTENCE_END.findall(text))),

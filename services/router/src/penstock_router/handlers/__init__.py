@@ -1,0 +1,1 @@
+"""One method per consumed message: call the domain, publish."""
