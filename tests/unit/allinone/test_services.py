@@ -1,6 +1,7 @@
 """What each service process is told."""
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,15 @@ import pytest
 from penstock.addresses import without_credentials
 from penstock.data_dir import DataDir
 from penstock.endpoints import Endpoints
-from penstock.services import ServicePlan, instances, metrics_urls, ops_port_name, service_specs
+from penstock.services import (
+    ServicePlan,
+    instances,
+    metrics_urls,
+    ops_port_name,
+    possible_instances,
+    service_spec,
+    service_specs,
+)
 from penstock.settings import read_settings
 from penstock.supervision.ordering import start_waves
 
@@ -86,6 +95,22 @@ def test_workers_may_finish_and_everyone_drains_on_sigterm(plan):
     grace = {spec.name: spec.grace_s for spec in service_specs(plan)}
     assert grace["worker-1"] > grace["router"]
     assert {spec.stop_signal for spec in service_specs(plan)} == {signal.SIGTERM}
+
+
+def test_each_worker_is_told_its_share_of_the_processors(plan, environments):
+    """Two workers do not both take the whole machine; the operator's own number stands."""
+    share = str(plan.settings.processors_per_worker)
+    assert environments["worker-1"]["PENSTOCK_PROCESSORS"] == share
+    assert "PENSTOCK_PROCESSORS" not in environments["router"]
+    own = replace(plan, environ={**ENVIRON, "PENSTOCK_PROCESSORS": "7"})
+    assert service_spec(own, "worker-2").env["PENSTOCK_PROCESSORS"] == "7"
+
+
+def test_auto_starts_with_no_worker_and_has_a_port_for_each(tmp_path):
+    """What may ever run has its metrics' address before it runs."""
+    settings = read_settings(ENVIRON, data_dir=tmp_path, port=0, workers="auto:2")
+    assert instances(settings) == ["billing", "audit", "router", "realtime"]
+    assert {"worker-1", "worker-2"} <= set(possible_instances(settings))
 
 
 def test_metrics_of_every_process_are_listed(plan):

@@ -126,6 +126,12 @@ def _environment(plan: ServicePlan, service: str, instance: str) -> dict[str, st
 def _own_environment(plan: ServicePlan, service: str) -> dict[str, str]:
     """What only some services may know."""
     own: dict[str, str] = {}
+    if service == "worker":
+        # With `auto`, too, a share and not the machine: a second worker must add what it can do,
+        # as a pod does, and not fight with the first over the same processors; and the layout that
+        # a model was tuned to stays the best one however many workers run.
+        share = str(plan.settings.processors_per_worker)
+        own["PENSTOCK_PROCESSORS"] = plan.environ.get("PENSTOCK_PROCESSORS", share)
     if service in {"realtime", "billing"}:
         own["PENSTOCK_ADMIN_KEY"] = plan.admin_key
     if service == "realtime":

@@ -1,19 +1,24 @@
 """What the operator decides: options of `penstock up` and `PENSTOCK_*` variables, read once."""
 
-import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from penstock.data_dir import resolve_data_dir
 from penstock.errors import OperatorError
 from penstock.remembered import Topology
-from penstock.scaling import WorkerRange
+from penstock.scaling import ScalingPolicy, WorkerRange
+from penstock_worker.adapters.machine import available_processors
 
 SERVICES = ("billing", "audit", "router", "worker", "realtime")
 DEFAULT_HTTP_PORT = 8080
 _MOST_WORKERS = 64
+# Each worker holds the models' weights itself: few large ones need less memory than many small.
+_PROCESSORS_PER_WORKER = 4
+_AUTO = re.compile(r"auto(?::(?:(?P<least>\d{1,3})-)?(?P<most>\d{1,3}))?")
+_SCALE_PREFIX = "PENSTOCK_SCALE_"
 
 
 class UpSettings(BaseModel):
@@ -26,6 +31,10 @@ class UpSettings(BaseModel):
     # 0 lets the system choose; the choice is kept for the next start.
     http_port: int = Field(ge=0, le=65535)
     workers: WorkerRange
+    # Read even where the number is fixed: a slip shows at once, not at the next change.
+    scaling: ScalingPolicy
+    # What each worker may use. Shared out for the most workers there can be.
+    processors_per_worker: int = Field(ge=1)
     services: tuple[str, ...]
     topology: Topology
     log_level: str
@@ -50,11 +59,14 @@ def read_settings(
     Raises:
         OperatorError: A variable has a value that makes no sense.
     """
+    bounds = _workers(workers)
     return UpSettings(
         data_dir=resolve_data_dir(data_dir, environ),
         http_host=environ.get("PENSTOCK_HTTP_HOST", "127.0.0.1"),
         http_port=port,
-        workers=_workers(workers),
+        workers=bounds,
+        scaling=read_scaling(environ),
+        processors_per_worker=max(1, available_processors() // bounds.most),
         services=_services(environ.get("PENSTOCK_SERVICES")),
         topology=_topology(environ.get("PENSTOCK_NATS_TOPOLOGY", Topology.SINGLE.value)),
         log_level=environ.get("PENSTOCK_LOG_LEVEL", "info"),
@@ -69,15 +81,41 @@ def read_settings(
     )
 
 
+def read_scaling(environ: Mapping[str, str]) -> ScalingPolicy:
+    """Read `PENSTOCK_SCALE_<NUMBER>`; what is not set has its default.
+
+    Raises:
+        OperatorError: A number makes no sense.
+    """
+    given = {
+        name.removeprefix(_SCALE_PREFIX).lower(): text
+        for name, text in environ.items()
+        if name.startswith(_SCALE_PREFIX) and text
+    }
+    try:
+        return ScalingPolicy.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        variable = _SCALE_PREFIX + str(first["loc"][0]).upper()
+        raise OperatorError(f"{variable} is {first['input']!r}.", f"{first['msg']}.") from error
+
+
 def _workers(text: str) -> WorkerRange:
-    """A number of workers, or `auto`: from one up to one per processor."""
-    if text == "auto":
-        return WorkerRange(1, max(2, len(os.sched_getaffinity(0))))
-    if not text.isdecimal() or not 1 <= int(text) <= _MOST_WORKERS:
-        raise OperatorError(
-            f"--workers is {text!r}.", f"Give a number from 1 to {_MOST_WORKERS}, or auto."
-        )
-    return WorkerRange(int(text), int(text))
+    """A number of workers, or `auto`, `auto:MAX`, `auto:MIN-MAX`: from zero if nothing is said."""
+    if text.isdecimal() and 1 <= int(text) <= _MOST_WORKERS:
+        return WorkerRange(int(text), int(text))
+    if asked := _AUTO.fullmatch(text):
+        least, most = int(asked["least"] or 0), int(asked["most"] or _most_by_default())
+        if least < most <= _MOST_WORKERS:
+            return WorkerRange(least, most)
+    raise OperatorError(
+        f"--workers is {text!r}.",
+        f"Give a number from 1 to {_MOST_WORKERS}, or auto, auto:MAX or auto:MIN-MAX.",
+    )
+
+
+def _most_by_default() -> int:
+    return max(2, min(_MOST_WORKERS, available_processors() // _PROCESSORS_PER_WORKER))
 
 
 def _services(text: str | None) -> tuple[str, ...]:

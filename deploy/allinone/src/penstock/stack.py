@@ -126,10 +126,12 @@ class _Stack:
     async def _follow_queue(self) -> None:
         """Scale the workers for as long as the stack runs, if their number is not fixed."""
         blueprint = self._blueprint
-        bounds = blueprint.settings.workers
-        if bounds.is_elastic and "worker" in blueprint.settings.services:
+        settings = blueprint.settings
+        if settings.workers.is_elastic and "worker" in settings.services:
             async with job_lags(blueprint.addresses.nats_url) as lags:
-                await Autoscaler(self._supervisor, blueprint.worker, lags, bounds).run()
+                await Autoscaler(
+                    self._supervisor, blueprint.worker, lags, settings.workers, settings.scaling
+                ).run()
 
     async def _provide_demo(self) -> DemoTenant:
         blueprint = self._blueprint

@@ -49,8 +49,10 @@ def up(
     workers: Annotated[
         str,
         typer.Option(
-            metavar="N|auto",
-            help="Number of worker processes; auto follows the queue, up to one per processor.",
+            metavar="N|auto[:[MIN-]MAX]",
+            envvar="PENSTOCK_WORKERS",
+            help="Number of worker processes; auto follows the queue, from none to MAX"
+            " (one per four processors, at least two).",
         ),
     ] = "1",
     verbose: Annotated[bool, typer.Option("--verbose", help="Show the services' logs.")] = False,

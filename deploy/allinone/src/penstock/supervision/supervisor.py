@@ -42,6 +42,7 @@ class Supervisor:
         self._clock = clock
         self._processes = {spec.name: self._supervise(spec) for spec in specs}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._stops: dict[str, asyncio.Task[None]] = {}
 
     def statuses(self) -> tuple[ProcessStatus, ...]:
         """Report every process, in the order in which they were given."""
@@ -65,7 +66,8 @@ class Supervisor:
     async def remove(self, name: str) -> None:
         """Drain one process and forget it; nothing may depend on it."""
         await self._stop_one(name)
-        del self._processes[name]
+        self._processes.pop(name, None)
+        self._stops.pop(name, None)
         self._on_change()
 
     async def until_ready(self, timeout_s: float = 120.0) -> None:
@@ -108,6 +110,12 @@ class Supervisor:
         self._tasks[name] = asyncio.create_task(_run_after(process, needs), name=name)
 
     async def _stop_one(self, name: str) -> None:
+        """Stop a process, or join the stop that is under way: a second signal would hurry it."""
+        if name not in self._stops:
+            self._stops[name] = asyncio.create_task(self._stop_now(name), name=f"stop {name}")
+        await asyncio.shield(self._stops[name])
+
+    async def _stop_now(self, name: str) -> None:
         process, task = self._processes[name], self._tasks.pop(name, None)
         if task is None:
             return
