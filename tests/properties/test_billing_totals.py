@@ -19,6 +19,7 @@ from penstock_billing.adapters.postgres_usage import PostgresUsage
 from penstock_billing.domain.metering import distinct, meter
 from penstock_billing.ports import Added, MeteredUsage
 from penstock_shared.contracts import subjects
+from penstock_shared.contracts.requests import terminal_type
 
 Totals = dict[tuple[str, str], Counter[str]]
 
@@ -27,6 +28,7 @@ def usages(seed: int, count: int) -> list[MeteredUsage]:
     """Different attempts, each at its own place in the log."""
     return [
         meter(
+            terminal_type(fact.status),
             subjects.request_event(fact.tenant, fact.request_id),
             sequence,
             fact.model_dump_json().encode(),

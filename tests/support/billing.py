@@ -16,8 +16,11 @@ from penstock_billing.app import App
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.envelope import Envelope
 from penstock_shared.contracts.requests import (
+    AttemptFailed,
     RequestEnded,
     Status,
+    Timings,
+    attempt_failed_id,
     terminal_id,
     terminal_type,
 )
@@ -53,6 +56,23 @@ def terminal(
         **fields,
     }
     return RequestEnded(**values)
+
+
+def failed_attempt(ended: RequestEnded, tokens: tuple[int, int]) -> AttemptFailed:
+    """The attempt that came before the one which `ended` tells of."""
+    return AttemptFailed(
+        **ended.model_dump(include={"request_id", "tenant", "key_id", "data_subject", "price"}),
+        model="small",
+        attempt=ended.attempt - 1,
+        run=str(uuid.uuid4()),
+        reason="schema",
+        detail="1.c2VhbGVk",
+        usage=Usage(input_tokens=tokens[0], output_tokens=tokens[1]),
+        output="1.c2VhbGVk",
+        timings=Timings(queued_ms=1, first_token_ms=2, total_ms=3),
+        routed_at=NOON,
+        failed_at=NOON,
+    )
 
 
 def terminals(
@@ -110,6 +130,19 @@ class Operator:
         subject = subjects.request_event(ended.tenant, ended.request_id)
         await self._broker.jetstream.publish(
             subject, ended.model_dump_json().encode(), headers=terminal_headers(ended)
+        )
+
+    async def publish_failed(self, failed: AttemptFailed) -> None:
+        """Store the fact of a failed attempt."""
+        envelope = Envelope(
+            id=attempt_failed_id(failed.request_id, failed.attempt, failed.run),
+            source="/penstock/worker/test",
+            type=failed.TYPE,
+        )
+        await self._broker.jetstream.publish(
+            subjects.request_event(failed.tenant, failed.request_id),
+            failed.model_dump_json().encode(),
+            headers=envelope.headers(),
         )
 
     async def publish_raw(self, subject: str, payload: bytes, **fields: Any) -> None:

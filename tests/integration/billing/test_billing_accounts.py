@@ -124,19 +124,34 @@ async def test_refusals_say_why(start_billing: StartBilling, operator: Operator)
 
 
 async def test_lists(start_billing: StartBilling, operator: Operator) -> None:
-    """list-tenants and list-keys show all, or one tenant's; never a secret or a hash."""
+    """Both show all, or one tenant's; a tenant with its weight, a key without secret or hash."""
     async with start_billing():
         created = await make_key(operator, "acme")
         await make_key(operator, "globex")
+        heavy = CreateTenant(tenant="gold", name="Gold", weight=4)
+        await operator.command("create-tenant", heavy)
         tenants = await operator.command("list-tenants", ListAccounts())
-        assert [t.tenant for t in TenantList.model_validate_json(tenants).tenants] == [
-            "acme",
-            "globex",
-        ]
+        listed = TenantList.model_validate_json(tenants).tenants
+        assert [(t.tenant, t.weight) for t in listed] == [("acme", 1), ("globex", 1), ("gold", 4)]
         keys = await operator.command("list-keys", ListAccounts(tenant="acme"))
         assert KeyList.model_validate_json(keys).keys == (created.key,)
         assert created.secret.encode() not in keys
         assert hash_api_key(created.secret).encode() not in keys
+
+
+async def test_the_release_before_goes_on_writing_tenants(
+    start_billing: StartBilling, operator: Operator, postgres_dsn: str
+) -> None:
+    """Replicas are replaced one by one: an insert that knows no weight still fits (ADR 0003)."""
+    async with start_billing():
+        connection = await asyncpg.connect(postgres_dsn)
+        await connection.execute(
+            "insert into billing.tenants values ('old', 'Old', 'active', 60, now())"
+        )
+        await connection.close()
+        tenants = await operator.command("list-tenants", ListAccounts(tenant="old"))
+        (old,) = TenantList.model_validate_json(tenants).tenants
+        assert old.weight == 1
 
 
 async def test_lost_buckets_come_back(

@@ -11,6 +11,7 @@ from tests.support.billing import (
     Operator,
     StartBilling,
     eventually,
+    failed_attempt,
     terminal,
     terminals,
 )
@@ -179,6 +180,20 @@ async def test_attempts_count_and_requests_count_once(
         sums = reported(await operator.caught_up())
         assert sums["acme", "small"][:3] == (1, 20, 10)
         assert sums["globex", "small"][:3] == (1, 1, 1)
+
+
+async def test_failed_attempts_are_billed_once_and_beside_the_end(
+    start_billing: StartBilling, operator: Operator
+) -> None:
+    """What a failed attempt generated counts, whichever order replicas see it in (I2, I3)."""
+    ended = terminal(attempt=2, tokens=(10, 20))
+    failed = failed_attempt(ended, (100, 40))
+    async with start_billing():
+        await operator.publish(ended)
+        for _ in range(2):
+            await operator.publish_failed(failed)
+        sums = reported(await operator.caught_up())
+        assert sums["acme", "small"] == (1, 110, 60, 145)
 
 
 async def test_a_new_database_reads_the_log_again(

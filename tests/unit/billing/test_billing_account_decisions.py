@@ -45,7 +45,8 @@ def test_the_platforms_name_is_nobodys() -> None:
 
 def test_records_are_published_before_facts() -> None:
     """Whoever hears of a tenant from EVENTS finds it in the bucket."""
-    record = new_tenant(CreateTenant(tenant="acme", name="Acme"), NOON)
+    record = new_tenant(CreateTenant(tenant="acme", name="Acme", weight=4), NOON)
+    assert record.weight == 4
     bucket, fact = tell_tenant_created(record, act())
     assert (bucket.kind, bucket.key) == (OutboxKind.TENANT, "acme")
     assert TenantRecord.model_validate_json(bucket.payload) == record

@@ -21,6 +21,8 @@ Examples:
   penstock tenants create acme --name "Acme Ltd"
 
   penstock tenants create acme --name "Acme Ltd" --requests-per-minute 600
+
+  penstock tenants create gold --name "Gold Ltd" --weight 4
 """
 _LIST_HELP = """List the tenants.
 
@@ -36,11 +38,20 @@ def create(
     tenant: Annotated[str, typer.Argument(help="Its id: a-z, 0-9, '-' and '_'.")],
     name: Annotated[str, typer.Option(help="Its name for people.")],
     requests_per_minute: Annotated[int, typer.Option(min=1, help="Its rate limit.")] = 60_000,
+    weight: Annotated[
+        int, typer.Option(min=1, max=100, help="Its share where tenants compete.")
+    ] = 1,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Create a tenant."""
-    command = build(CreateTenant, tenant=tenant, name=name, requests_per_minute=requests_per_minute)
+    command = build(
+        CreateTenant,
+        tenant=tenant,
+        name=name,
+        requests_per_minute=requests_per_minute,
+        weight=weight,
+    )
     record = ask_billing(data_dir, subjects.accounts("create-tenant"), command, TenantRecord)
     if as_json:
         typer.echo(record.model_dump_json())
@@ -58,12 +69,19 @@ def list_all(data_dir: DataDirOption = None, as_json: JsonOption = False) -> Non
     from penstock.presentation import show_table  # noqa: PLC0415 - loads rich
 
     show_table(
-        ("TENANT", "NAME", "STATUS", "REQUESTS/MIN", "CREATED"),
+        ("TENANT", "NAME", "STATUS", "REQUESTS/MIN", "WEIGHT", "CREATED"),
         [
-            (t.tenant, t.name, t.status.value, f"{t.requests_per_minute:,}", _day(t))
+            (
+                t.tenant,
+                t.name,
+                t.status.value,
+                f"{t.requests_per_minute:,}",
+                str(t.weight),
+                _day(t),
+            )
             for t in answer.tenants
         ],
-        right={"REQUESTS/MIN"},
+        right={"REQUESTS/MIN", "WEIGHT"},
     )
 
 

@@ -16,8 +16,11 @@ from penstock_shared.contracts.errors import ConflictError, NotFoundError
 
 _KEY_COLUMNS: Final = "sha256, key_id, tenant, name, hint, created_at, revoked_at"
 _TENANTS: Final = """
-select tenant, name, status, requests_per_minute, created_at
+select tenant, name, status, requests_per_minute, weight, created_at
 from billing.tenants where $1::text is null or tenant = $1 order by tenant"""
+_ADD_TENANT: Final = """
+insert into billing.tenants (tenant, name, status, requests_per_minute, weight, created_at)
+values ($1, $2, $3, $4, $5, $6)"""
 _KEYS: Final = f"""
 select {_KEY_COLUMNS} from billing.api_keys
 where $1::text is null or tenant = $1 order by created_at, key_id"""  # noqa: S608  constants
@@ -48,6 +51,7 @@ class PostgresAccounts:
                 name=row["name"],
                 status=TenantStatus(row["status"]),
                 requests_per_minute=row["requests_per_minute"],
+                weight=row["weight"],
                 created_at=row["created_at"],
             )
             for row in await self._postgres.fetch(_TENANTS, tenant)
@@ -67,11 +71,12 @@ class _Transaction:
     async def add_tenant(self, record: TenantRecord) -> None:
         try:
             await self._connection.execute(
-                "insert into billing.tenants values ($1, $2, $3, $4, $5)",
+                _ADD_TENANT,
                 record.tenant,
                 record.name,
                 record.status.value,
                 record.requests_per_minute,
+                record.weight,
                 record.created_at,
             )
         except asyncpg.UniqueViolationError as error:

@@ -51,6 +51,7 @@ def new_tenant(command: CreateTenant, at: datetime) -> TenantRecord:
         tenant=command.tenant,
         name=command.name,
         requests_per_minute=command.requests_per_minute,
+        weight=command.weight,
         created_at=at,
     )
 

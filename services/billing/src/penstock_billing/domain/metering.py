@@ -1,4 +1,4 @@
-"""What a terminal fact is worth, and which of several copies counts."""
+"""What a fact with usage is worth, and which of several copies counts."""
 
 from __future__ import annotations
 
@@ -10,46 +10,54 @@ from pydantic import ValidationError
 
 from penstock_billing.ports import MeteredUsage
 from penstock_shared.contracts.errors import SchemaError
-from penstock_shared.contracts.requests import RequestEnded
+from penstock_shared.contracts.requests import TERMINAL_TYPES, AttemptFailed, RequestEnded
 from penstock_shared.contracts.usage import cost_microusd
 
 _BY_IDENTITY: Final = attrgetter("tenant", "request_id", "attempt", "event_seq")
 _MAX_INT8: Final = 2**63 - 1
 _MAX_INT4: Final = 2**31 - 1
+_SHAPES: Final[dict[str, type[RequestEnded | AttemptFailed]]] = {
+    **dict.fromkeys(TERMINAL_TYPES, RequestEnded),
+    AttemptFailed.TYPE: AttemptFailed,
+}
+METERED_TYPES: Final = frozenset(_SHAPES)
+"""Events that carry usage: what an attempt generated is billed, failed or not (I3)."""
+_FAILED_ATTEMPT: Final = "attempt_failed"
+"""Stands in the ledger where the status of a request would."""
 
 
-def meter(subject: str, event_seq: int, payload: bytes) -> MeteredUsage:
-    """The usage in a terminal fact: the tokens that were generated, at the routed price (I3).
+def meter(event_type: str, subject: str, event_seq: int, payload: bytes) -> MeteredUsage:
+    """The usage in a fact of `METERED_TYPES`: tokens as generated, at the routed price (I3).
 
     Raises:
-        SchemaError: it is no terminal fact, not that of its subject, or beyond what money is.
+        SchemaError: it is no such fact, not that of its subject, or beyond what money is.
     """
     try:
-        ended = RequestEnded.model_validate_json(payload)
+        fact = _SHAPES[event_type].model_validate_json(payload)
     except ValidationError as error:
         field = ".".join(str(part) for part in error.errors()[0]["loc"])
-        msg = f"Not a terminal fact: '{field}' is missing or malformed."
+        msg = f"Not a fact with usage: '{field}' is missing or malformed."
         raise SchemaError(msg, param=field or None) from error
     # The subject is what the broker guards; a payload that names another tenant is a lie (I8).
-    if subject.split(".")[1::3] != [ended.tenant, ended.request_id]:
-        msg = "The terminal fact lies under the subject of another tenant or request."
+    if subject.split(".")[1::3] != [fact.tenant, fact.request_id]:
+        msg = "The fact lies under the subject of another tenant or request."
         raise SchemaError(msg, code="subject_mismatch", param="request_id")
-    cost = cost_microusd(ended.usage, ended.price)
-    if cost > _MAX_INT8 or not 0 <= ended.attempt <= _MAX_INT4:
-        msg = "The terminal fact costs more than can be counted, or its attempt is no number."
+    cost = cost_microusd(fact.usage, fact.price)
+    if cost > _MAX_INT8 or not 0 <= fact.attempt <= _MAX_INT4:
+        msg = "The fact costs more than can be counted, or its attempt is no number."
         raise SchemaError(msg, code="out_of_range", param="usage")
     return MeteredUsage(
-        tenant=ended.tenant,
-        request_id=ended.request_id,
-        attempt=ended.attempt,
+        tenant=fact.tenant,
+        request_id=fact.request_id,
+        attempt=fact.attempt,
         event_seq=event_seq,
-        model=ended.model,
-        key_id=ended.key_id,
-        status=ended.status.value,
-        input_tokens=ended.usage.input_tokens,
-        output_tokens=ended.usage.output_tokens,
+        model=fact.model,
+        key_id=fact.key_id,
+        status=_FAILED_ATTEMPT if isinstance(fact, AttemptFailed) else fact.status.value,
+        input_tokens=fact.usage.input_tokens,
+        output_tokens=fact.usage.output_tokens,
         cost_microusd=cost,
-        ended_at=ended.ended_at,
+        ended_at=fact.failed_at if isinstance(fact, AttemptFailed) else fact.ended_at,
     )
 
 

@@ -11,10 +11,9 @@ from typing import Final, Protocol, TypeAlias
 from pydantic import ValidationError
 
 from penstock_billing import metrics
-from penstock_billing.domain.metering import distinct, meter
+from penstock_billing.domain.metering import METERED_TYPES, distinct, meter
 from penstock_billing.ports import Added, EventPosition, MeteredUsage, Position, UsageLedger
 from penstock_shared.contracts.errors import SchemaError, UnavailableError
-from penstock_shared.contracts.requests import TERMINAL_TYPES
 from penstock_shared.contracts.usage import UsageQuery, UsageReport
 from penstock_shared.runtime.consumer import Delivery
 from penstock_shared.runtime.settlement import Reject, retry_delay_s, settle_error
@@ -34,7 +33,7 @@ class BatchSource(Protocol):
 
 
 class UsageIngest:
-    """Turns terminal facts into settled usage (I2, I3)."""
+    """Turns facts that carry usage into settled usage (I2, I3)."""
 
     def __init__(
         self,
@@ -87,11 +86,12 @@ class UsageIngest:
         skipped = 0
         for delivery in batch:
             # Told by the header: `routed` is half of all events and is not even parsed.
-            if delivery.headers.get(_TYPE) not in TERMINAL_TYPES:
+            event_type = delivery.headers.get(_TYPE)
+            if event_type not in METERED_TYPES:
                 skipped += 1
                 continue
             try:
-                usage = meter(delivery.subject, delivery.sequence, delivery.data)
+                usage = meter(event_type, delivery.subject, delivery.sequence, delivery.data)
             except SchemaError as error:
                 await self._malformed(delivery, error)
             else:
