@@ -3,35 +3,55 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from typing import Final
+from dataclasses import replace
 
+from nats.aio.msg import Msg
+
+from penstock_shared.contracts import subjects
 from penstock_shared.contracts.errors import PermanentError
-from penstock_shared.contracts.models import ModelRecord
+from penstock_shared.contracts.models import ModelKind, ModelRecord, ModelState, WorkerModels
 from penstock_shared.contracts.streams import Bucket
 from penstock_shared.runtime.broker import Broker
 from penstock_shared.runtime.clock import IdSource, SystemClock
 from penstock_shared.runtime.dead import DeadLetters
 from penstock_shared.runtime.keyring import Keyring, read_root_key
-from penstock_shared.runtime.kv import BucketStore, last_entry, put
+from penstock_shared.runtime.kv import BucketMirror, BucketStore
+from penstock_shared.runtime.model_catalog import ModelCatalog, announce, seed
 from penstock_shared.runtime.provision import provision, provision_volatile
-from penstock_shared.runtime.telemetry import log
 from penstock_worker.adapters.cancellations import ControlCancellations
-from penstock_worker.adapters.ctranslate2_engine import CTranslate2Engine
-from penstock_worker.adapters.echo_engine import ECHO_RECORD, EchoEngine
-from penstock_worker.adapters.model_directory import model_directories, read_model
+from penstock_worker.adapters.ctranslate2_devices import choose_target
+from penstock_worker.adapters.echo_engine import ECHO_RECORD
+from penstock_worker.adapters.layout_store import LayoutStore
+from penstock_worker.adapters.machine import Machine, read_machine
+from penstock_worker.adapters.model_crashes import NatsModelCrashes
+from penstock_worker.adapters.model_shelf import DiskShelf, ShelfWithEcho
+from penstock_worker.adapters.nats_delivered import NatsDeliveredFrames
 from penstock_worker.adapters.nats_responses import NatsResponses
-from penstock_worker.adapters.processors import available_processors
+from penstock_worker.adapters.nats_returns import NatsReturns
+from penstock_worker.adapters.tuner import Tuner
+from penstock_worker.domain.batching import CutRule
+from penstock_worker.domain.line import LinePolicy
+from penstock_worker.domain.memory import budget_bytes
+from penstock_worker.handlers.answers import Answers
+from penstock_worker.handlers.embedding_batches import EmbeddingBatches
+from penstock_worker.handlers.gauges import Gauges
 from penstock_worker.handlers.jobs import JobHandler
 from penstock_worker.handlers.lanes import Lanes
-from penstock_worker.handlers.runner import ModelRunner
+from penstock_worker.handlers.preparation import Preparation
+from penstock_worker.handlers.residents import Residents
+from penstock_worker.handlers.scheduler import Batches, Scheduler, SchedulerPolicy
+from penstock_worker.handlers.served import ServedModels
 from penstock_worker.handlers.terminals import Terminals
-from penstock_worker.ports import TextEngine
+from penstock_worker.handlers.text_batches import TextBatches
+from penstock_worker.ports import AnswerSchema
 from penstock_worker.settings import Settings
 
-_ECHO_SLOTS: Final = 4
-_ECHO_BATCH: Final = 64
-_STOP_GRACE_S: Final = 2.0
+
+class _NoSchemas:
+    async def compile(self, tenant: str, schema: dict[str, object]) -> AnswerSchema:
+        raise PermanentError("no schemas yet")
 
 
 class App:
@@ -41,123 +61,161 @@ class App:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._clock = SystemClock()
         self._broker: Broker | None = None
-        self._broken: list[str] = []
-        self._models: list[tuple[ModelRunner, Lanes]] = []
-        self._cancellations: ControlCancellations | None = None
+        self._preloading = False
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Load the models, connect, say which models there are, and pull.
+        """Connect, follow the registry, load what fits, and pull.
 
         Raises:
-            PermanentError: there is not one model that can be run.
+            PermanentError: the device that was asked for is not there.
             UnavailableError: NATS does not answer.
         """
-        settings, clock = self.settings, SystemClock()
-        loaded = await asyncio.to_thread(self._load)
+        settings = self.settings
+        machine = read_machine()
+        if settings.processors is not None:
+            machine = replace(machine, processors=settings.processors)
+        shelf = self._shelf(machine)
         broker = await Broker.connect(settings.nats_url, name=settings.instance)
         self._broker = broker
         await provision(broker, settings.stream_replicas)
         broker.on_reconnect(lambda: provision_volatile(broker))
-        keyring = Keyring(
-            read_root_key(settings.root_key_file), BucketStore(broker, Bucket.DATA_KEYS), clock
-        )
-        source = f"/penstock/worker/{settings.instance}"
+        self._budget_bytes = budget_bytes(machine.memory_bytes, settings.memory_budget_bytes)
+        self._residents = Residents(shelf, self._clock, budget_bytes=self._budget_bytes)
         self._cancellations = ControlCancellations(broker)
         await self._cancellations.start()  # before the first job is pulled
-        sink = NatsResponses(broker)
-        rng = random.Random()  # noqa: S311  jitter, no secret
-        terminals = Terminals(broker, sink, clock, rng, source)
-        dead = DeadLetters(broker, keyring, clock, source)
-        for record, engine in loaded:
-            runner = ModelRunner(
-                record.name,
-                engine,
-                sink,
-                clock,
-                batch_window_s=settings.batch_window_ms / 1000,
-                delta_interval_s=settings.delta_interval_ms / 1000,
-            )
-            handler = JobHandler(
-                record.name,
-                engine,
-                runner,
-                terminals,
-                self._cancellations,
-                keyring,
-                dead,
-                clock,
-                IdSource(clock),
-            )
-            seats = engine.slots * engine.max_batch
-            lanes = Lanes(broker, record.name, handler, rng, seats=seats)
-            self._models.append((runner, lanes))
-            await _announce(broker, record)
-            await lanes.start()
+        self._scheduler = self._make_scheduler(broker, machine)
+        self._served = self._make_served(broker, shelf)
+        await seed(broker, ModelCatalog([settings.models_dir]))
+        if settings.echo_model:
+            await announce(broker, ECHO_RECORD)
+        self._models = BucketMirror(
+            broker, Bucket.MODELS, ModelRecord.model_validate_json, self._served.on_change
+        )
+        await self._models.start()
+        await broker.client.listen(subjects.models_state(), self._tell_state)
+        gauges = Gauges(self._scheduler, self._residents, self._clock)
+        self._tasks.append(asyncio.create_task(gauges.run(), name="gauges"))
+        if settings.preload:
+            await self._residents.preload()
+        await self._served.start()
 
     def problems(self) -> list[str]:
-        """Models that could not be loaded, and a broker that is away."""
+        """A broker that is away, and models of which not one can be run."""
         connected = self._broker is not None and self._broker.is_connected
-        return [*self._broken, *([] if connected else ["NATS does not answer"])]
+        models = self._residents.states()
+        failed = [model for model in models if model.state is ModelState.FAILED]
+        broken = [f"{one.name}: {one.why}" for one in failed] if len(failed) == len(models) else []
+        return [*broken, *([] if connected else ["NATS does not answer"])]
 
     async def drain(self) -> None:
         """Hand back what waits, at once; finish what runs."""
-        await asyncio.gather(*(lanes.stop_pulling() for _, lanes in self._models))
-        for runner, _ in self._models:
-            runner.hand_back_waiting()
-        await asyncio.gather(*(lanes.finish() for _, lanes in self._models))
+        await self._served.stop_pulling()
+        self._scheduler.hand_back_waiting()
+        await self._served.finish()
 
     async def stop(self) -> None:
         """Hand back what still runs, and close everything; without a drain before, too."""
-        await asyncio.gather(*(lanes.stop_pulling() for _, lanes in self._models))
-        await asyncio.gather(*(runner.stop() for runner, _ in self._models))
-        await asyncio.gather(*(lanes.stop(_STOP_GRACE_S) for _, lanes in self._models))
-        if self._cancellations is not None:
+        for task in self._tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        if self._broker is None:
+            return
+        if hasattr(self, "_models"):
+            await self._served.stop_pulling()
+            await self._scheduler.stop()
+            await self._served.stop()
+            await self._models.stop()
+            await self._residents.stop()
             await self._cancellations.stop()
-        if self._broker is not None:
-            await self._broker.close()
+        await self._broker.close()
 
-    def _load(self) -> list[tuple[ModelRecord, TextEngine]]:
+    def _shelf(self, machine: Machine) -> ShelfWithEcho:
         settings = self.settings
-        slots = available_processors()
-        loaded: list[tuple[ModelRecord, TextEngine]] = []
-        for directory in model_directories(settings.models_dir) if settings.models_dir else ():
-            try:
-                manifest = read_model(directory)
-                engine = CTranslate2Engine(
-                    directory,
-                    context_tokens=manifest.context_tokens,
-                    slots=slots,
-                    max_batch=settings.max_batch,
-                    device=settings.device,
-                )
-            except PermanentError as error:
-                log().error("model.broken", directory=directory.name, message=error.message)
-                self._broken.append(error.message)
-                continue
-            log().info("model.loaded", model=manifest.name, version=manifest.version, slots=slots)
-            loaded.append((manifest.record(), engine))
-        if settings.echo_model:
-            echo = EchoEngine(
-                slots=_ECHO_SLOTS, max_batch=_ECHO_BATCH, tokens_per_s=settings.echo_tokens_per_s
-            )
-            loaded.append((ECHO_RECORD, echo))
-        if not loaded:
-            where = settings.models_dir or "PENSTOCK_MODELS_DIR, which is not set"
-            msg = (
-                f"There is no model to run in {where}: put one there (a directory with "
-                "penstock.json), or set PENSTOCK_ECHO_MODEL=1 to try the platform without one."
-            )
-            raise PermanentError(" ".join([msg, *self._broken]), code="no_model")
-        return loaded
+        target = choose_target(settings.device)
+        layouts = LayoutStore(settings.tuning_dir)
+        return ShelfWithEcho(
+            DiskShelf(
+                ModelCatalog([settings.model_store, settings.models_dir]),
+                layouts,
+                Tuner(layouts, self._clock, budget_s=settings.tuning_budget_s),
+                target,
+                machine,
+            ),
+            tokens_per_s=settings.echo_tokens_per_s,
+        )
 
+    def _make_scheduler(self, broker: Broker, machine: Machine) -> Scheduler:
+        settings = self.settings
+        text = TextBatches(
+            NatsResponses(broker),
+            self._clock,
+            delta_interval_s=settings.delta_interval_ms / 1000,
+            cut=CutRule(),
+        )
+        batches: dict[ModelKind, Batches] = {
+            ModelKind.TEXT: text,
+            ModelKind.TRANSLATION: text,
+            ModelKind.EMBEDDING: EmbeddingBatches(),
+        }
+        policy = SchedulerPolicy(
+            processors=machine.processors,
+            window_s=settings.batch_window_ms / 1000,
+            line=LinePolicy(promote_after_s=settings.promote_after_s),
+        )
+        return Scheduler(batches, self._clock, policy)
 
-async def _announce(broker: Broker, record: ModelRecord) -> None:
-    """Put the record into the `models` bucket, unless it says just that already."""
-    value = record.model_dump_json().encode()
-    standing = await last_entry(broker, Bucket.MODELS, record.name)
-    if standing is None or standing.data != value:
-        await put(broker, Bucket.MODELS, record.name, value)
+    def _make_served(self, broker: Broker, shelf: ShelfWithEcho) -> ServedModels:
+        settings, clock = self.settings, self._clock
+        source = f"/penstock/worker/{settings.instance}"
+        rng = random.Random()  # noqa: S311  jitter, no secret
+        keyring = Keyring(
+            read_root_key(settings.root_key_file), BucketStore(broker, Bucket.DATA_KEYS), clock
+        )
+        sink = NatsResponses(broker)
+        returns = NatsReturns(broker)
+        handler = JobHandler(
+            residents=self._residents,
+            scheduler=self._scheduler,
+            preparation=Preparation(
+                keyring, _NoSchemas(), NatsDeliveredFrames(broker), clock, IdSource(clock)
+            ),
+            answers=Answers(keyring, sink, clock),
+            terminals=Terminals(broker, sink, clock, rng, source),
+            cancellations=self._cancellations,
+            returns=returns,
+            model_crashes=NatsModelCrashes(broker),
+            dead=DeadLetters(broker, keyring, clock, source),
+            clock=clock,
+        )
+
+        def lanes_of(model: str) -> Lanes:
+            return Lanes(
+                broker,
+                model,
+                handler,
+                rng,
+                seats=settings.fetch_ahead,
+                before_hand_back=returns.note,
+            )
+
+        return ServedModels(self._residents, shelf.has, lanes_of)
+
+    def _tell_state(self, msg: Msg) -> None:
+        state = WorkerModels(
+            instance=self.settings.instance,
+            memory_budget_bytes=self._budget_bytes,
+            models=self._residents.states(),
+        )
+        self._tasks = [task for task in self._tasks if not task.done()]
+        self._tasks.append(asyncio.create_task(self._reply(msg.reply, state)))
+
+    async def _reply(self, subject: str, state: WorkerModels) -> None:
+        assert self._broker is not None  # noqa: S101  a question came through it
+        await self._broker.publish_core(subject, state.model_dump_json().encode())
 
 
 def create_app(settings: Settings) -> App:

@@ -3,14 +3,18 @@
 PenstockError
  ├─ EngineError            the engine failed in mid-batch: nak, alone next time, poison after three
  ├─ HandedBackError        this worker is going: another one shall run the job, at once
+ ├─ PoisonError            three processes died while they ran it: terminal, then DEAD
+ ├─ TransientError
+ │   └─ EngineMemoryError  the batch did not fit into memory: nak, smaller batches from now on
  └─ PermanentError
      ├─ ContextLengthError the prompt leaves no room for an answer
-     └─ ConversationError  the model's chat template refuses the conversation
+     ├─ ConversationError  the model cannot take such content
+     └─ ModelError         the model cannot be run here: `code` and message say why
 """
 
 from __future__ import annotations
 
-from penstock_shared.contracts.errors import PenstockError, PermanentError
+from penstock_shared.contracts.errors import PenstockError, PermanentError, TransientError
 
 
 class EngineError(PenstockError):
@@ -25,6 +29,18 @@ class HandedBackError(PenstockError):
     default_code = "handed_back"
 
 
+class PoisonError(PenstockError):
+    """A job that nobody survived."""
+
+    default_code = "poison"
+
+
+class EngineMemoryError(TransientError):
+    """The engine ran out of memory on this batch; a smaller one may fit."""
+
+    default_code = "engine_out_of_memory"
+
+
 class ContextLengthError(PermanentError):
     """The prompt does not fit into the model's context."""
 
@@ -32,6 +48,14 @@ class ContextLengthError(PermanentError):
 
 
 class ConversationError(PermanentError):
-    """The model's chat template cannot render this conversation."""
+    """The model cannot take such content: its template refuses it, or it is of another kind."""
 
     default_code = "unsupported_conversation"
+
+
+class ModelError(PermanentError):
+    """The model cannot be run here: broken, quarantined, too large, or removed."""
+
+    http_status = 503
+    error_type = "service_unavailable_error"
+    default_code = "model_failed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from penstock_shared.contracts.models import ModelLayout
 from penstock_shared.contracts.requests import Content, RequestEnded
@@ -104,8 +104,8 @@ class TextEngine(Engine, Protocol):
         """Generated tokens in the form that prompts have."""
         ...
 
-    def detokenizer(self) -> Detokenizer:
-        """A fresh one for one answer."""
+    def detokenizer(self, begun: Sequence[str]) -> Detokenizer:
+        """A fresh one for an answer that goes on after the tokens `begun`."""
         ...
 
     def generate(
@@ -126,6 +126,11 @@ class TextEngine(Engine, Protocol):
 
 class EmbeddingEngine(Engine, Protocol):
     """Turns texts into vectors."""
+
+    @property
+    def dimensions(self) -> int:
+        """Of a vector."""
+        ...
 
     def tokenize(self, texts: Sequence[str]) -> list[list[str]]:
         """The tokens of each text, with the model's own around them.
@@ -176,4 +181,34 @@ class Cancellations(Protocol):
         self, tenant: str, request_id: str, notify: Callable[[], None]
     ) -> AbstractContextManager[None]:
         """Call `notify` if the request is cancelled meanwhile."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaFailure:
+    """Why an answer does not satisfy its schema."""
+
+    keyword: str
+    """JSON Schema's own word for the rule that was broken, or "json": no content."""
+    detail: str
+    """What is wrong and where; it may quote the answer, so it is sealed before it is logged."""
+
+
+class AnswerSchema(Protocol):
+    """One compiled schema."""
+
+    def check(self, text: str) -> SchemaFailure | None:
+        """What is wrong with an answer; None when it satisfies the schema."""
+        ...
+
+
+class AnswerSchemas(Protocol):
+    """Compiles schemas, and keeps the compiled ones for a while."""
+
+    async def compile(self, tenant: str, schema: dict[str, Any]) -> AnswerSchema:
+        """The compiled form of a tenant's schema.
+
+        Raises:
+            PermanentError: it is no JSON Schema, or too complex; the message says which.
+        """
         ...

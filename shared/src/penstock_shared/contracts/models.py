@@ -130,8 +130,8 @@ class ModelLayout(BaseModel):
     compute_type: str
     slots: Annotated[int, Field(ge=1)]
     """Batches side by side (CTranslate2's inter_threads)."""
-    threads: Annotated[int, Field(ge=1)]
-    """Threads of each (intra_threads)."""
+    threads: Annotated[int, Field(ge=0)]
+    """Threads of each (intra_threads); 0 does not compute."""
     max_batch: Annotated[int, Field(ge=1)]
     tokens_per_s: float | None = None
 

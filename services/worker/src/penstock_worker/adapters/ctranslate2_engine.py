@@ -1,24 +1,26 @@
-"""CTranslate2: the only file that knows it.
+"""CTranslate2's decoders.
 
 Measured (FIELD-NOTES, README): one thread per batch and several batches side by side beat several
 threads per batch by far on small machines. `generate_batch` calls back in the engine's thread
 for every token of every item, with the item's index in the batch, and not for prompt tokens; True
-stops that item alone. It releases the interpreter lock while it computes.
+stops that item alone. It releases the interpreter lock while it computes. `return_scores` costs
+nothing measurable and brings each token's log-probability.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import ctranslate2
 
-from penstock_shared.contracts.errors import PermanentError
-from penstock_shared.contracts.requests import ChatMessage
+from penstock_shared.contracts.models import ModelLayout, ModelManifest
+from penstock_shared.contracts.requests import ChatMessage, Content
+from penstock_worker.adapters.ctranslate2_errors import engine_errors, load_errors
 from penstock_worker.adapters.tokenizer import ChatTokenizer
-from penstock_worker.errors import EngineError
-from penstock_worker.ports import BatchObserver, Detokenizer, SamplingOptions
+from penstock_worker.errors import ContextLengthError, ConversationError
+from penstock_worker.ports import BatchObserver, Detokenizer, Prompt, SamplingOptions
 
 _WARM_UP_TOKENS: Final = 4
 _WHOLE_VOCABULARY: Final = 0
@@ -27,58 +29,69 @@ _WHOLE_VOCABULARY: Final = 0
 class CTranslate2Engine:
     """One decoder model in CTranslate2's format, with its tokenizer beside it."""
 
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        context_tokens: int,
-        slots: int,
-        max_batch: int,
-        device: Literal["cpu", "auto"] = "cpu",
-    ) -> None:
+    def __init__(self, directory: Path, manifest: ModelManifest, layout: ModelLayout) -> None:
         """Load the model and run it once.
 
         Raises:
             PermanentError: the files are incomplete or not CTranslate2's.
         """
+        self.layout = layout
+        self._name = manifest.name
+        self._context_tokens = manifest.context_tokens
         self._tokenizer = ChatTokenizer(directory)
-        try:
+        self._end_ids = self._tokenizer.end_ids
+        with load_errors(directory):
             self._generator: Any = ctranslate2.Generator(
                 str(directory),
-                device=device,
-                compute_type="int8" if device == "cpu" else "auto",
-                inter_threads=slots,
-                intra_threads=1,
+                device=layout.device,
+                compute_type=layout.compute_type,
+                inter_threads=layout.slots,
+                intra_threads=layout.threads,
             )
-            self._warm_up(slots)
-        except (RuntimeError, ValueError) as error:
-            msg = f"CTranslate2 cannot load {directory}: {error}. Export the model again."
-            raise PermanentError(msg, code="model_unloadable") from error
-        self.slots = slots
-        self.max_batch = max_batch
-        self.context_tokens = context_tokens
-        self._end_ids = self._tokenizer.end_ids
+            self._warm_up()
 
-    def encode(self, messages: Sequence[ChatMessage]) -> list[str]:
+    def encode(self, content: Content) -> list[str]:
         """The prompt's tokens."""
-        return self._tokenizer.encode(messages)
+        tokens = self._tokenizer.encode(content.messages)
+        if not tokens:
+            msg = "The model's template makes nothing of the input: send some text."
+            raise ConversationError(msg, code="empty_prompt", param="input")
+        if len(tokens) >= self._context_tokens:
+            msg = (
+                f"The input has {len(tokens)} tokens, and {self._name} takes "
+                f"{self._context_tokens} with the answer: shorten it."
+            )
+            raise ContextLengthError(msg, param="input")
+        return tokens
 
-    def detokenizer(self) -> Detokenizer:
-        """A fresh one for one answer."""
-        return self._tokenizer.detokenizer()
+    def room(self, prompt: Sequence[str]) -> int:
+        """What the prompt leaves of the context."""
+        return self._context_tokens - len(prompt)
+
+    def encode_answer(self, text: str) -> list[str]:
+        """The tokens of an answer's beginning."""
+        return self._tokenizer.encode_answer(text)
+
+    def token_names(self, tokens: Sequence[int]) -> list[str]:
+        """Generated tokens in the form that prompts have."""
+        return self._tokenizer.token_names(tokens)
+
+    def detokenizer(self, begun: Sequence[str]) -> Detokenizer:
+        """A fresh one for an answer that goes on after the tokens `begun`."""
+        return self._tokenizer.detokenizer(begun)
 
     def generate(
         self,
-        prompts: list[list[str]],
+        prompts: Sequence[Prompt],
         options: SamplingOptions,
         max_tokens: int,
         observer: BatchObserver,
     ) -> None:
         """Run one batch to its end."""
         greedy = options.temperature == 0
-        try:
+        with engine_errors():
             self._generator.generate_batch(
-                prompts,
+                [prompt.tokens + prompt.begun for prompt in prompts],
                 beam_size=1,
                 max_length=max_tokens,
                 include_prompt_in_result=False,
@@ -86,28 +99,26 @@ class CTranslate2Engine:
                 sampling_topk=1 if greedy else _WHOLE_VOCABULARY,
                 sampling_topp=1.0 if greedy else options.top_p,
                 sampling_temperature=1.0 if greedy else options.temperature,
-                callback=_callback(len(prompts), frozenset(self._end_ids), observer),
+                return_scores=True,
+                callback=step_callback(len(prompts), frozenset(self._end_ids), observer),
             )
-        except (RuntimeError, ValueError) as error:
-            msg = "The engine failed on this batch."
-            raise EngineError(msg) from error
 
     def close(self) -> None:
         """Free the model. Left to the interpreter's exit, its threads can abort the process."""
         self._generator.unload_model()
         self._generator = None
 
-    def _warm_up(self, slots: int) -> None:
-        prompt = self.encode((ChatMessage(role="user", content="Hello"),))
+    def _warm_up(self) -> None:
+        prompt = self.encode(Content(messages=(ChatMessage(role="user", content="Hello"),)))
         self._generator.generate_batch(
-            [prompt] * slots,
+            [prompt] * self.layout.slots,
             max_batch_size=1,
             max_length=_WARM_UP_TOKENS,
             include_prompt_in_result=False,
         )
 
 
-def _callback(
+def step_callback(
     items: int, end_ids: frozenset[int], observer: BatchObserver
 ) -> Callable[[Any], bool]:
     """What CTranslate2 calls for each token of each item.
@@ -129,7 +140,7 @@ def _callback(
         if token in end_ids:
             observer.on_end(index)
             running[index] = False
-        elif observer.on_token(index, token):
+        elif observer.on_token(index, token, result.log_prob):
             running[index] = False
         if index == last:
             while last >= 0 and not running[last]:

@@ -11,10 +11,11 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from penstock_shared.contracts.models import Engine, ModelRecord
-from penstock_shared.contracts.requests import ChatMessage
+from penstock_shared.contracts.models import Engine, ModelLayout, ModelRecord
+from penstock_shared.contracts.requests import Content
 from penstock_shared.contracts.usage import Price
-from penstock_worker.ports import BatchObserver, SamplingOptions
+from penstock_worker.errors import ContextLengthError
+from penstock_worker.ports import BatchObserver, Prompt, SamplingOptions
 
 ECHO_RECORD: Final = ModelRecord(
     name="echo",
@@ -25,6 +26,10 @@ ECHO_RECORD: Final = ModelRecord(
     price=Price(input_microusd_per_1k=0, output_microusd_per_1k=0),
 )
 _WORD: Final = re.compile(r"\s*\S+(?:\s+\Z)?|\s+\Z")
+_SLOTS: Final = 4
+_BATCH: Final = 64
+_CERTAIN: Final = 0.0
+"""The log-probability of every word."""
 _GUARD: Final = b"\x01"  # keeps leading zero bytes
 
 
@@ -43,35 +48,50 @@ class EchoDetokenizer:
 class EchoEngine:
     """`tokens_per_s` paces each answer; 0 is as fast as it goes."""
 
-    context_tokens = ECHO_RECORD.context_tokens
+    layout = ModelLayout(compute_type="none", slots=_SLOTS, threads=0, max_batch=_BATCH)
 
-    def __init__(self, *, slots: int, max_batch: int, tokens_per_s: float = 0.0) -> None:
-        self.slots = slots
-        self.max_batch = max_batch
+    def __init__(self, *, tokens_per_s: float = 0.0) -> None:
         self._step_s = 1 / tokens_per_s if tokens_per_s else 0.0
 
-    def encode(self, messages: Sequence[ChatMessage]) -> list[str]:
+    def encode(self, content: Content) -> list[str]:
         """The words of the last user message; each brings its white space along."""
-        said = next((m.content for m in reversed(messages) if m.role == "user"), "")
-        return _WORD.findall(said)
+        said = next((m.content for m in reversed(content.messages) if m.role == "user"), "")
+        words: list[str] = _WORD.findall(said)
+        if len(words) > ECHO_RECORD.context_tokens // 2:
+            msg = f"The input has {len(words)} words: the echo takes half its context."
+            raise ContextLengthError(msg, param="input")
+        return words
 
-    def detokenizer(self) -> EchoDetokenizer:
+    def room(self, prompt: Sequence[str]) -> int:
+        """What the prompt leaves of the context."""
+        return ECHO_RECORD.context_tokens - len(prompt)
+
+    def encode_answer(self, text: str) -> list[str]:
+        """The words of an answer's beginning."""
+        return _WORD.findall(text)
+
+    def token_names(self, tokens: Sequence[int]) -> list[str]:
+        """Words back from their ids."""
+        return [_word_of(token) for token in tokens]
+
+    def detokenizer(self, begun: Sequence[str]) -> EchoDetokenizer:  # noqa: ARG002  words are whole
         """A fresh one for one answer."""
         return EchoDetokenizer()
 
     def generate(
         self,
-        prompts: list[list[str]],
+        prompts: Sequence[Prompt],
         options: SamplingOptions,  # noqa: ARG002  an echo has no choice
         max_tokens: int,
         observer: BatchObserver,
     ) -> None:
-        """Say each prompt again, word by word."""
-        running = list(range(len(prompts)))
+        """Say each prompt again, word by word, from where it was left."""
+        words = [prompt.tokens[len(prompt.begun) :] for prompt in prompts]
+        running = list(range(len(words)))
         for step in range(max_tokens):
             if self._step_s:
                 time.sleep(self._step_s)
-            running = [index for index in running if _say(index, prompts[index], step, observer)]
+            running = [index for index in running if _say(index, words[index], step, observer)]
             observer.on_step()
             if not running:
                 return
@@ -85,7 +105,7 @@ def _say(index: int, prompt: list[str], step: int, observer: BatchObserver) -> b
     if step >= len(prompt):
         observer.on_end(index)
         return False
-    return not observer.on_token(index, _id_of(prompt[step]))
+    return not observer.on_token(index, _id_of(prompt[step]), _CERTAIN)
 
 
 def _id_of(word: str) -> int:

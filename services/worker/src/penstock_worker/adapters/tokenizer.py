@@ -67,11 +67,24 @@ class ChatTokenizer:
         # A vocabulary can hold a control token's name as an ordinary piece (Unigram's "</s>").
         return [token for token in tokens if token not in self._controls]
 
-    def detokenizer(self) -> Detokenizer:
-        """A fresh one for one answer."""
-        if self._bytes is not None:
-            return ByteLevelDetokenizer(self._bytes)
-        return WindowDetokenizer(self._fixed)
+    def encode_answer(self, text: str) -> list[str]:
+        """The tokens of an answer's beginning, to go on after it."""
+        return self._encode_said(text)
+
+    def token_names(self, tokens: Sequence[int]) -> list[str]:
+        """Token ids as their names."""
+        return [self._fixed.id_to_token(token) or "" for token in tokens]
+
+    def detokenizer(self, begun: Sequence[str] = ()) -> Detokenizer:
+        """A fresh one for an answer that goes on after the tokens `begun`."""
+        detokenizer: Detokenizer = (
+            WindowDetokenizer(self._fixed)
+            if self._bytes is None
+            else ByteLevelDetokenizer(self._bytes)
+        )
+        ids = (self._fixed.token_to_id(name) for name in begun)
+        detokenizer.feed([number for number in ids if number is not None])
+        return detokenizer
 
 
 class WindowDetokenizer:

@@ -1,56 +1,57 @@
-"""Who shares a batch.
+"""Who makes good company in a batch, and when a batch is not worth running on.
 
 A running batch admits nobody, shares its sampling options, and pays for mixed prompt lengths:
 CTranslate2 prefills only the shortest common length and feeds the rest token by token, so eight
-prompts of 16 and 256 tokens take longer together than eight of 256 (FIELD-NOTES).
+prompts of 16 and 256 tokens take longer together than eight of 256 (FIELD-NOTES). Mixed output
+limits cost less: the batch only shrinks, and its last items run almost alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, Protocol, TypeVar
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
 
-from penstock_shared.contracts.subjects import Lane
-from penstock_worker.ports import SamplingOptions
-
-LANE_ORDER: Final = (Lane.INTERACTIVE, Lane.STANDARD, Lane.BATCH)
-"""The first lane that has something waiting leads."""
-
-_RANK: Final = {lane: rank for rank, lane in enumerate(LANE_ORDER)}
-_ALWAYS_ALIKE_TOKENS: Final = 16
+_ALIKE_TOKENS: Final = 16
 _ALIKE_SHARE: Final = 4
+_SAME_SIZE_FACTOR: Final = 2
 
 
-class Candidate(Protocol):
-    """What decides over company."""
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What one item asks of a batch, in tokens."""
 
-    @property
-    def lane(self) -> Lane:
-        """Its lane."""
-        ...
-
-    @property
-    def prompt_tokens(self) -> int:
-        """Its prompt's length."""
-        ...
+    length: int
+    """To be read before the first new token."""
+    expected: int
+    """To be generated, as far as one can know."""
 
     @property
-    def options(self) -> SamplingOptions:
-        """How it samples."""
-        ...
-
-    @property
-    def alone(self) -> bool:
-        """A redelivered job may be the one that kills its process: it takes nobody along."""
-        ...
+    def cost(self) -> int:
+        """What it is charged for until its true use is known."""
+        return self.length + self.expected
 
 
-C = TypeVar("C", bound=Candidate)
+@dataclass(frozen=True, slots=True)
+class CutRule:
+    """When the last items of a batch are better off in another one (docs/adr/0006)."""
+
+    stragglers: int = 2
+    """So few that they run almost alone."""
+    worthwhile: float = 0.5
+    """What is left to generate, as a share of what must be read again."""
 
 
-def length_spread(prompt_tokens: int) -> int:
-    """How far in length a companion may be from a leader of `prompt_tokens`."""
-    return max(_ALWAYS_ALIKE_TOKENS, prompt_tokens // _ALIKE_SHARE)
+def alike(leader: Size, other: Size) -> bool:
+    """Whether the two can be prefilled together."""
+    spread = max(_ALIKE_TOKENS, leader.length // _ALIKE_SHARE)
+    return abs(other.length - leader.length) <= spread
+
+
+def same_class(leader: Size, other: Size) -> bool:
+    """Whether the two will take about as long."""
+    shorter, longer = sorted((leader.expected, other.expected))
+    return longer <= shorter * _SAME_SIZE_FACTOR + _ALIKE_TOKENS
 
 
 def batch_size(waiting: int, free_slots: int, max_batch: int) -> int:
@@ -58,22 +59,24 @@ def batch_size(waiting: int, free_slots: int, max_batch: int) -> int:
     return min(max_batch, -(-waiting // max(free_slots, 1)))
 
 
-def pick(waiting: Sequence[C], size: int) -> list[C]:
-    """The next batch of at most `size` out of `waiting`, which is in order of arrival.
+def batch_window_s(longest_s: float, *, running: int, waiting: int, max_batch: int) -> float:
+    """How long a free slot waits for companions.
 
-    The longest-waiting item of the most urgent lane leads, so nobody starves within a lane;
-    whoever fits it comes along, urgent lanes first.
+    None when nothing runs or a batch is full already; the full window when nobody else waits,
+    shrinking as company arrives.
     """
-    leader = min(waiting, key=lambda one: _RANK[one.lane])
-    if leader.alone:
-        return [leader]
-    spread = length_spread(leader.prompt_tokens)
-    fitting = [
-        one
-        for one in waiting
-        if not one.alone
-        and one.options == leader.options
-        and abs(one.prompt_tokens - leader.prompt_tokens) <= spread
-    ]
-    fitting.sort(key=lambda one: _RANK[one.lane])
-    return fitting[:size]
+    if not running or waiting >= max_batch:
+        return 0.0
+    return longest_s * (1 - waiting / max_batch)
+
+
+def worth_cutting(rule: CutRule, left: Collection[Size], waiting: int) -> bool:
+    """Whether a batch's last items should stop here and go on in a new batch with others.
+
+    `left` are the items that still run, as they would be in the new batch.
+    """
+    return (
+        0 < len(left) <= rule.stragglers
+        and waiting > 0
+        and all(one.expected >= rule.worthwhile * one.length for one in left)
+    )

@@ -1,4 +1,4 @@
-"""How a job ended, as the terminal fact says it."""
+"""How a job ended, as the fact says it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from typing import Final, Literal
 
 from penstock_shared.contracts.errors import ErrorBody, PenstockError
 from penstock_shared.contracts.jobs import Job
-from penstock_shared.contracts.requests import RequestEnded, Status, Timings
+from penstock_shared.contracts.requests import (
+    AttemptFailed,
+    Reason,
+    RequestEnded,
+    Status,
+    Timings,
+)
 from penstock_shared.contracts.usage import Usage
+from penstock_worker.domain.embedding import Embedding
 from penstock_worker.domain.generation import Generation, Stop
-
-Reason = Literal["stop", "max_output_tokens", "cancelled", "expired", "error"]
 
 _ENDINGS: Final[dict[Stop | None, tuple[Status, Reason]]] = {
     None: (Status.COMPLETED, "stop"),
@@ -35,15 +40,26 @@ class Run:
     run_id: str
     subject: str
     """Where its frames go."""
-    generation: Generation
+    work: Generation | Embedding
     started_at: datetime | None = None
     first_token_at: datetime | None = None
 
+    @property
+    def output_tokens(self) -> int:
+        """What the engine generated in this run."""
+        return len(self.work.tokens) if isinstance(self.work, Generation) else 0
+
     def usage(self) -> Usage:
         """Tokens of this run: the prompt as it was run, and what the engine generated (I3)."""
-        return Usage(
-            input_tokens=self.generation.prompt_tokens,
-            output_tokens=len(self.generation.tokens),
+        return Usage(input_tokens=self.work.input_tokens, output_tokens=self.output_tokens)
+
+    def timings(self, now: datetime) -> Timings:
+        """Where its time went."""
+        routed_at, first = self.job.routed_at, self.first_token_at
+        return Timings(
+            queued_ms=_ms(routed_at, self.started_at or now),
+            first_token_ms=None if first is None else _ms(routed_at, first),
+            total_ms=_ms(routed_at, now),
         )
 
 
@@ -52,61 +68,22 @@ def _ms(start: datetime, end: datetime) -> float:
 
 
 def end_of_run(
-    run: Run, now: datetime, sealed: str | None, error: PenstockError | None = None
+    run: Run,
+    now: datetime,
+    sealed: str | None,
+    *,
+    confidence: float | None = None,
+    error: PenstockError | None = None,
 ) -> RequestEnded:
-    """The terminal fact of a run; `error` is what kept its answer from being sealed."""
-    job, generation = run.job, run.generation
-    status, reason = _ENDINGS[generation.stop]
-    body = _EXPIRED if generation.stop is Stop.EXPIRED else None
+    """The terminal fact of a run; `error` is why its answer does not count, or was not sealed."""
+    job, work = run.job, run.work
+    status, reason = _ENDINGS[work.stop]
+    body = _EXPIRED if work.stop is Stop.EXPIRED else None
     if error is not None:
         status, reason, body = Status.FAILED, "error", error.body()
-    first = run.first_token_at
-    return _ended(
-        job,
-        now,
-        run=run.run_id,
-        status=status,
-        reason=reason,
-        usage=run.usage(),
-        output=sealed,
-        delta_ends=tuple(generation.delta_ends) if sealed is not None else (),
-        timings=Timings(
-            queued_ms=_ms(job.routed_at, run.started_at or now),
-            first_token_ms=None if first is None else _ms(job.routed_at, first),
-            total_ms=_ms(job.routed_at, now),
-        ),
-        error=body,
-    )
-
-
-def cancelled_unstarted(job: Job, now: datetime) -> RequestEnded:
-    """Cancelled before the engine saw it: nothing was generated, nothing is billed."""
-    return _ended(job, now, status=Status.CANCELLED, reason="cancelled")
-
-
-def expired_unstarted(job: Job, now: datetime) -> RequestEnded:
-    """There was no time left to begin."""
-    return _ended(job, now, status=Status.FAILED, reason="expired", error=_EXPIRED)
-
-
-def failed_unstarted(job: Job, now: datetime, error: PenstockError) -> RequestEnded:
-    """It cannot be run, and `error` says why."""
-    return _ended(job, now, status=Status.FAILED, reason="error", error=error.body())
-
-
-def _ended(
-    job: Job,
-    now: datetime,
-    *,
-    status: Status,
-    reason: Reason,
-    run: str | None = None,
-    usage: Usage | None = None,
-    output: str | None = None,
-    delta_ends: tuple[int, ...] = (),
-    timings: Timings | None = None,
-    error: ErrorBody | None = None,
-) -> RequestEnded:
+    delta_ends: tuple[int, ...] = ()
+    if sealed is not None and isinstance(work, Generation):
+        delta_ends = tuple(work.delta_ends)
     return RequestEnded(
         request_id=job.request_id,
         tenant=job.tenant,
@@ -114,15 +91,66 @@ def _ended(
         data_subject=job.data_subject,
         model=job.model,
         attempt=job.attempt,
-        run=run,
+        run=run.run_id,
         status=status,
         reason=reason,
-        usage=usage or Usage(input_tokens=0, output_tokens=0),
+        usage=run.usage(),
         price=job.price,
-        output=output,
+        output=sealed,
         delta_ends=delta_ends,
-        timings=timings,
-        error=error,
+        timings=run.timings(now),
+        confidence=confidence,
+        error=body,
         routed_at=job.routed_at,
         ended_at=now,
+    )
+
+
+def failed_attempt(
+    run: Run,
+    now: datetime,
+    *,
+    reason: Literal["schema", "confidence"],
+    keyword: str | None,
+    sealed_detail: str,
+    sealed: str,
+    confidence: float | None,
+) -> AttemptFailed:
+    """The fact of a run whose answer failed its check while another attempt may follow."""
+    job = run.job
+    return AttemptFailed(
+        request_id=job.request_id,
+        tenant=job.tenant,
+        key_id=job.key_id,
+        data_subject=job.data_subject,
+        model=job.model,
+        attempt=job.attempt,
+        run=run.run_id,
+        reason=reason,
+        keyword=keyword,
+        detail=sealed_detail,
+        usage=run.usage(),
+        price=job.price,
+        output=sealed,
+        timings=run.timings(now),
+        confidence=confidence,
+        routed_at=job.routed_at,
+        failed_at=now,
+    )
+
+
+def cancelled_unstarted(job: Job, now: datetime) -> RequestEnded:
+    """Cancelled before the engine saw it."""
+    return RequestEnded.unstarted(job, now, status=Status.CANCELLED, reason="cancelled")
+
+
+def expired_unstarted(job: Job, now: datetime) -> RequestEnded:
+    """There was no time left to begin."""
+    return RequestEnded.unstarted(job, now, status=Status.FAILED, reason="expired", error=_EXPIRED)
+
+
+def failed_unstarted(job: Job, now: datetime, error: PenstockError) -> RequestEnded:
+    """It cannot be run, and `error` says why."""
+    return RequestEnded.unstarted(
+        job, now, status=Status.FAILED, reason="error", error=error.body()
     )

@@ -33,9 +33,9 @@ class Flight:
         self._woken = False
         self._wake = asyncio.Event()
 
-    def on_token(self, index: int, token: int) -> bool:
+    def on_token(self, index: int, token: int, log_prob: float) -> bool:
         """Engine's thread."""
-        if self._batch[index].accept(token, self._step_s):
+        if self._batch[index].accept(token, log_prob, self._step_s):
             self._somebody_ended = True
             return True
         return False

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from datetime import timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from pydantic import ValidationError
 
@@ -16,61 +15,79 @@ from penstock_shared.contracts.errors import (
     POISON_AFTER_DELIVERIES,
     ErasedError,
     PenstockError,
+    PermanentError,
     SchemaError,
 )
 from penstock_shared.contracts.jobs import Job
-from penstock_shared.contracts.requests import Content, RequestEnded
+from penstock_shared.contracts.requests import AttemptFailed, RequestEnded, Status
 from penstock_shared.contracts.streams import JOBS
-from penstock_shared.runtime.clock import Clock, IdSource
+from penstock_shared.runtime.clock import Clock
 from penstock_shared.runtime.consumer import Delivery
 from penstock_shared.runtime.dead import DeadLetters
-from penstock_shared.runtime.keyring import Keyring
 from penstock_worker import metrics
 from penstock_worker.domain.ending import (
-    Run,
     cancelled_unstarted,
-    end_of_run,
     expired_unstarted,
     failed_unstarted,
 )
 from penstock_worker.domain.generation import Generation, Stop
-from penstock_worker.errors import ContextLengthError, ConversationError, HandedBackError
-from penstock_worker.handlers.runner import ModelRunner
+from penstock_worker.domain.resident import Resident
+from penstock_worker.errors import HandedBackError, PoisonError
+from penstock_worker.handlers.answers import Answers
+from penstock_worker.handlers.preparation import WRITE_MARGIN, Preparation, Prepared
+from penstock_worker.handlers.residents import Residents
+from penstock_worker.handlers.scheduler import Scheduler
 from penstock_worker.handlers.terminals import Terminals
-from penstock_worker.ports import Cancellations, SamplingOptions, TextEngine
+from penstock_worker.handlers.tickets import Ticket
+from penstock_worker.ports import Cancellations
 
-WRITE_MARGIN: Final = timedelta(seconds=0.5)
-"""A run stops so long before its deadline: the fact must be written within it."""
-_LONG_BYTES: Final = 8 * 1024
 _AT_ONCE_S: Final = 0.001
-_REQUEST_FAULTS: Final = (ContextLengthError, ConversationError, ErasedError)
-"""Errors that concern one request's client and nobody else: a terminal, but no dead letter."""
+Fact = RequestEnded | AttemptFailed
+
+
+class Returns(Protocol):
+    """Tells jobs that killed their holders from jobs that were handed back."""
+
+    async def crashes(self, delivery: Delivery) -> int:
+        """How many processes have died on it so far; from now on this one counts, too."""
+        ...
+
+
+class ModelCrashes(Protocol):
+    """What models are remembered for."""
+
+    async def blame(self, model: str, request_id: str) -> bool:
+        """A request was given up after its holders had died; True if that quarantines it."""
+        ...
 
 
 class JobHandler:
-    """Runs the jobs of one model."""
+    """Runs jobs, of whichever model."""
 
     def __init__(
         self,
-        model: str,
-        engine: TextEngine,
-        runner: ModelRunner,
+        *,
+        residents: Residents,
+        scheduler: Scheduler,
+        preparation: Preparation,
+        answers: Answers,
         terminals: Terminals,
         cancellations: Cancellations,
-        keyring: Keyring,
+        returns: Returns,
+        model_crashes: ModelCrashes,
         dead: DeadLetters,
         clock: Clock,
-        ids: IdSource,
     ) -> None:
-        self._model = model
-        self._engine = engine
-        self._runner = runner
+        self._residents = residents
+        self._scheduler = scheduler
+        self._preparation = preparation
+        self._answers = answers
         self._terminals = terminals
         self._cancellations = cancellations
-        self._keyring = keyring
+        self._returns = returns
+        self._model_crashes = model_crashes
         self._dead = dead
         self._clock = clock
-        self._ids = ids
 
     async def on_job(self, delivery: Delivery, on_start: Callable[[], None]) -> None:
         """Run a job and write how it ended. Returns when the delivery may be acknowledged.
@@ -80,14 +97,17 @@ class JobHandler:
         job = job_of(delivery)
         if delivery.deliveries > 1 and await self._is_over(job):
             return
+        crashes = await self._returns.crashes(delivery)
+        if crashes >= POISON_AFTER_DELIVERIES:
+            msg = f"{crashes} workers died while they ran this request: it was given up."
+            raise PoisonError(msg)
         try:
-            ended, text = await self._outcome(job, delivery.deliveries, on_start)
+            fact, text = await self._outcome(job, delivery, crashes, on_start)
         except HandedBackError:
-            metrics.HANDED_BACK.labels(self._model).inc()
+            metrics.HANDED_BACK.labels(job.model).inc()
             await delivery.nak(_AT_ONCE_S)
             return
-        if await self._terminals.write(job, ended, text, delivery.headers.get(TRACEPARENT)):
-            _count(job, ended)
+        await self._write(job, fact, text, delivery.headers.get(TRACEPARENT))
 
     async def reject(self, delivery: Delivery, error: PenstockError) -> None:
         """Tell the client, if the job says who that is, then bury the message."""
@@ -97,10 +117,17 @@ class JobHandler:
             job = None
         if job is not None:
             ended = failed_unstarted(job, self._clock.now(), error)
-            parent = delivery.headers.get(TRACEPARENT)
-            if await self._terminals.write(job, ended, "", parent):
-                _count(job, ended)
+            await self._write(job, ended, "", delivery.headers.get(TRACEPARENT))
+            if isinstance(error, PoisonError):
+                await self._model_crashes.blame(job.model, job.request_id)
         await self._dead.bury(JOBS, delivery, error)
+
+    async def _write(self, job: Job, fact: Fact, text: str, parent: str | None) -> None:
+        if isinstance(fact, AttemptFailed):
+            if await self._terminals.write_failed_attempt(job, fact, parent):
+                metrics.ATTEMPTS_FAILED.labels(job.model, fact.reason).inc()
+        elif await self._terminals.write(job, fact, text, parent):
+            _count(job, fact)
 
     async def _is_over(self, job: Job) -> bool:
         """Whether an earlier delivery came as far as the fact: its ack was lost, or it died.
@@ -110,105 +137,64 @@ class JobHandler:
         over, ended = await self._terminals.standing(job)
         if ended is not None:
             with contextlib.suppress(ErasedError):  # then there is nothing left to show
-                await self._terminals.show(job, ended, await self._output(job, ended))
+                await self._terminals.show(job, ended, await self._answers.text_of(job, ended))
         return over
 
-    async def _output(self, job: Job, ended: RequestEnded) -> str:
-        if ended.output is None:
-            return ""
-        return (await self._open(job, "output", ended.output)).decode()
-
     async def _outcome(
-        self, job: Job, deliveries: int, on_start: Callable[[], None]
-    ) -> tuple[RequestEnded, str]:
+        self, job: Job, delivery: Delivery, crashes: int, on_start: Callable[[], None]
+    ) -> tuple[Fact, str]:
         now = self._clock.now()
         if self._cancelled(job):
             return cancelled_unstarted(job, now), ""
         if now >= job.deadline - WRITE_MARGIN:
             return expired_unstarted(job, now), ""
         try:
-            run = await self._prepare(job, alone=deliveries > 1)
-        except _REQUEST_FAULTS as error:
+            resident = await self._residents.acquire(job.model)
+        except PermanentError as error:
             return failed_unstarted(job, self._clock.now(), error), ""
-        if deliveries > POISON_AFTER_DELIVERIES:
-            msg = f"The request was begun {deliveries - 1} times and never ended: it was given up."
-            raise PenstockError(msg, code="poison")
-        await self._generate(run, on_start)
-        if run.started_at is None:
-            late = run.generation.stop is Stop.EXPIRED
-            end_unstarted = expired_unstarted if late else cancelled_unstarted
-            return end_unstarted(job, self._clock.now()), ""
-        return await self._sealed(run)
+        try:
+            prepared = await self._preparation.prepare(
+                job, resident, begun_before=delivery.deliveries > 1
+            )
+            await self._run(prepared, resident, on_start, alone=crashes > 0)
+        except PermanentError as error:  # concerns this request's client and nobody else
+            return failed_unstarted(job, self._clock.now(), error), ""
+        finally:
+            self._residents.release(resident)
+        return await self._conclusion(prepared)
 
-    async def _generate(self, run: Run, on_start: Callable[[], None]) -> None:
+    async def _run(
+        self, prepared: Prepared, resident: Resident, on_start: Callable[[], None], *, alone: bool
+    ) -> None:
+        run = prepared.run
+        if isinstance(run.work, Generation) and run.work.left <= 0:
+            run.work.end_at_limit()  # an earlier run delivered everything, and died before its fact
+            run.started_at = self._clock.now()
+            return
+        ticket = Ticket(run, resident, alone, self._clock.monotonic_s(), on_start)
+        self._scheduler.enter(ticket)
         job = run.job
-        ticket = self._runner.enter(run, on_start)
         with self._cancellations.watching(job.tenant, job.request_id, ticket.cancel):
             if self._cancelled(job):  # it came while we prepared
                 ticket.cancel()
-            await ticket.done
+            try:
+                await ticket.done
+            except asyncio.CancelledError:
+                ticket.stop(Stop.ABANDONED)
+                raise
+
+    async def _conclusion(self, prepared: Prepared) -> tuple[Fact, str]:
+        run = prepared.run
+        if run.started_at is None:
+            late = run.work.stop is Stop.EXPIRED
+            end_unstarted = expired_unstarted if late else cancelled_unstarted
+            return end_unstarted(run.job, self._clock.now()), ""
+        metrics.PROMPT_TOKENS.labels(run.job.model).inc(run.work.input_tokens)
+        metrics.OUTPUT_TOKENS.labels(run.job.model, run.job.lane.value).inc(run.output_tokens)
+        return await self._answers.conclude(prepared)
 
     def _cancelled(self, job: Job) -> bool:
         return self._cancellations.cancelled(job.tenant, job.request_id)
-
-    async def _prepare(self, job: Job, *, alone: bool) -> Run:
-        """Open the content, render and tokenise it.
-
-        Raises:
-            ContextLengthError: the prompt leaves no room for an answer.
-            ConversationError: the model's template refuses it.
-            ErasedError: the content's key was destroyed.
-            TransientError: the key is not there yet.
-        """
-        prompt = await self._prompt(await self._open(job, "content", job.content))
-        room = self._engine.context_tokens - len(prompt)
-        if room <= 0:
-            msg = (
-                f"The input has {len(prompt)} tokens, and {self._model} takes "
-                f"{self._engine.context_tokens} with the answer: shorten it."
-            )
-            raise ContextLengthError(msg, param="input")
-        sampling, remaining = job.sampling, job.deadline - WRITE_MARGIN - self._clock.now()
-        return Run(
-            job=job,
-            run_id=self._ids.new(),
-            subject=subjects.responses(job.tenant, job.request_id),
-            generation=Generation(
-                prompt=prompt,
-                options=(
-                    SamplingOptions(sampling.temperature, sampling.top_p)
-                    if sampling.temperature
-                    else SamplingOptions()
-                ),
-                lane=job.lane,
-                limit=min(sampling.max_output_tokens or room, room),
-                stop_at_s=self._clock.monotonic_s() + remaining.total_seconds(),
-                detokenizer=self._engine.detokenizer(),
-                alone=alone,
-            ),
-        )
-
-    async def _prompt(self, content: bytes) -> list[str]:
-        messages = Content.model_validate_json(content).messages
-        if len(content) > _LONG_BYTES:  # tokenising it here would hold up every stream
-            return await asyncio.to_thread(self._engine.encode, messages)
-        return self._engine.encode(messages)
-
-    async def _open(self, job: Job, field: str, sealed: str) -> bytes:
-        return await self._keyring.open(job.tenant, job.data_subject, job.request_id, field, sealed)
-
-    async def _sealed(self, run: Run) -> tuple[RequestEnded, str]:
-        """The fact of a run with its answer sealed; without it when the key was destroyed."""
-        job, text = run.job, run.generation.text
-        metrics.PROMPT_TOKENS.labels(self._model).inc(run.generation.prompt_tokens)
-        metrics.OUTPUT_TOKENS.labels(self._model).inc(len(run.generation.tokens))
-        try:
-            output = await self._keyring.seal(
-                job.tenant, job.data_subject, job.request_id, "output", text
-            )
-        except ErasedError as error:
-            return end_of_run(run, self._clock.now(), None, error), ""
-        return end_of_run(run, self._clock.now(), output), text
 
 
 def job_of(delivery: Delivery) -> Job:
@@ -231,5 +217,15 @@ def _count(job: Job, ended: RequestEnded) -> None:
     metrics.ENDED.labels(job.model, lane, ended.status.value).inc()
     if ended.run is not None and ended.timings is not None:
         metrics.QUEUED_MS.labels(job.model, lane).observe(ended.timings.queued_ms)
-        if ended.timings.first_token_ms is not None:
-            metrics.FIRST_TOKEN_MS.labels(job.model, lane).observe(ended.timings.first_token_ms)
+        first_ms, tokens = ended.timings.first_token_ms, ended.usage.output_tokens
+        if first_ms is not None:
+            metrics.FIRST_TOKEN_MS.labels(job.model, lane).observe(first_ms)
+            if tokens > 1:
+                per_token_ms = (ended.timings.total_ms - first_ms) / (tokens - 1)
+                metrics.INTER_TOKEN_MS.labels(job.model, lane).observe(per_token_ms)
+    if ended.status is Status.CANCELLED:
+        if ended.run is None:
+            stage = "queued"
+        else:
+            stage = "running" if ended.usage.output_tokens else "before first token"
+        metrics.CANCELLED.labels(job.model, stage).inc()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from functools import partial
@@ -11,16 +12,18 @@ from typing import Final
 from penstock_shared.contracts.streams import job_consumer
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.runtime.broker import Broker
-from penstock_shared.runtime.consumer import Delivery, DurableConsumer
+from penstock_shared.runtime.consumer import Delivery, DurableConsumer, HandBackHook
 from penstock_shared.runtime.settlement import settle
 from penstock_worker import metrics
-from penstock_worker.domain.batching import LANE_ORDER
+from penstock_worker.domain.line import LANE_ORDER
 from penstock_worker.handlers.jobs import JobHandler
 
 _AHEAD: Final = 4
 _LEAST_AHEAD: Final = 4
 """How many jobs are pulled ahead of a free seat: a share of the seats. A cancellation reaches
 those only when their turn comes, and no other worker can run them."""
+_OVER_SHARE_EVERY_S: Final = 1.0
+"""While others wait, one job of the over-share lane comes in so often, so that none starves."""
 
 
 class _Seat:
@@ -46,7 +49,14 @@ class Lanes:
     """
 
     def __init__(
-        self, broker: Broker, model: str, handler: JobHandler, rng: random.Random, *, seats: int
+        self,
+        broker: Broker,
+        model: str,
+        handler: JobHandler,
+        rng: random.Random,
+        *,
+        seats: int,
+        before_hand_back: HandBackHook,
     ) -> None:
         self._model = model
         self._handler = handler
@@ -54,10 +64,16 @@ class Lanes:
         self._seats = seats
         self._consumers = {
             lane: DurableConsumer(
-                broker, job_consumer(model, lane), credit=max(seats // _AHEAD, _LEAST_AHEAD)
+                broker,
+                job_consumer(model, lane),
+                credit=max(seats // _AHEAD, _LEAST_AHEAD),
+                before_hand_back=before_hand_back,
             )
             for lane in LANE_ORDER
         }
+        self._waiting = dict.fromkeys(LANE_ORDER, 0)
+        self._fair_lanes_empty = asyncio.Event()
+        self._fair_lanes_empty.set()
         self._pumps: list[asyncio.Task[None]] = []
         self._jobs: set[asyncio.Task[None]] = set()
 
@@ -97,14 +113,31 @@ class Lanes:
 
     async def _pump(self, lane: Lane, consumer: DurableConsumer) -> None:
         room = asyncio.Semaphore(self._seats)
-        waiting = metrics.QUEUED.labels(self._model, lane.value)
         while True:
             await room.acquire()
+            if lane is Lane.OVER_SHARE:
+                await self._its_turn()
             delivery = await consumer.get()
-            waiting.inc()
-            job = asyncio.create_task(self._hold(delivery, _Seat(room, waiting.dec)))
+            self._count(lane, 1)
+            seat = _Seat(room, partial(self._count, lane, -1))
+            job = asyncio.create_task(self._hold(delivery, seat))
             self._jobs.add(job)
             job.add_done_callback(self._jobs.discard)
+
+    async def _its_turn(self) -> None:
+        """When nobody in the other lanes waits for the model, or for a trickle."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_OVER_SHARE_EVERY_S):
+                await self._fair_lanes_empty.wait()
+
+    def _count(self, lane: Lane, change: int) -> None:
+        self._waiting[lane] += change
+        metrics.QUEUED.labels(self._model, lane.value).set(self._waiting[lane])
+        others = sum(self._waiting.values()) - self._waiting[Lane.OVER_SHARE]
+        if others:
+            self._fair_lanes_empty.clear()
+        else:
+            self._fair_lanes_empty.set()
 
     async def _hold(self, delivery: Delivery, seat: _Seat) -> None:
         try:

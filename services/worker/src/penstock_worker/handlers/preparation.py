@@ -1,0 +1,143 @@
+"""From a job's sealed content to a run that an engine can take."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, cast
+
+from pydantic import ValidationError
+
+from penstock_shared.contracts import subjects
+from penstock_shared.contracts.errors import SchemaError
+from penstock_shared.contracts.jobs import Job
+from penstock_shared.contracts.models import ModelKind
+from penstock_shared.contracts.requests import Content
+from penstock_shared.runtime.clock import Clock, IdSource
+from penstock_shared.runtime.keyring import Keyring
+from penstock_worker.domain.embedding import Embedding
+from penstock_worker.domain.ending import Run
+from penstock_worker.domain.generation import Generation
+from penstock_worker.domain.resident import Resident
+from penstock_worker.errors import ConversationError
+from penstock_worker.ports import (
+    AnswerSchema,
+    AnswerSchemas,
+    DeliveredFrames,
+    EmbeddingEngine,
+    SamplingOptions,
+    TextEngine,
+)
+
+WRITE_MARGIN: Final = timedelta(seconds=0.5)
+"""A run stops so long before its deadline: the fact must be written within it."""
+_LONG_BYTES: Final = 8 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run, and what its answer must satisfy."""
+
+    run: Run
+    schema: AnswerSchema | None
+
+
+class Preparation:
+    """Opens, tokenises, and finds out where an earlier run was."""
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        schemas: AnswerSchemas,
+        frames: DeliveredFrames,
+        clock: Clock,
+        ids: IdSource,
+    ) -> None:
+        self._keyring = keyring
+        self._schemas = schemas
+        self._frames = frames
+        self._clock = clock
+        self._ids = ids
+
+    async def prepare(self, job: Job, resident: Resident, *, begun_before: bool) -> Prepared:
+        """Everything that comes before the line.
+
+        Raises:
+            PermanentError: the content cannot be run, and the message says why: too long
+                (ContextLengthError), of another kind (ConversationError), erased (ErasedError),
+                or with a schema that is none.
+            TransientError: the key is not there yet.
+        """
+        sealed = await self._keyring.open(
+            job.tenant, job.data_subject, job.request_id, "content", job.content
+        )
+        content = _content(sealed)
+        _refuse_other_kind(content, resident)
+        schema = (
+            None
+            if content.output_schema is None
+            else await self._schemas.compile(job.tenant, content.output_schema)
+        )
+        subject = subjects.responses(job.tenant, job.request_id)
+        if resident.kind is ModelKind.EMBEDDING:
+            work: Generation | Embedding = await self._embedding(job, resident, content)
+        else:
+            shown = await self._frames.delivered(subject, job.attempt) if begun_before else ""
+            checked = schema is not None or job.min_confidence is not None
+            tokens = await _encode(resident, content, len(sealed))
+            work = self._generation(job, resident, tokens, shown, checked=checked)
+        return Prepared(Run(job=job, run_id=self._ids.new(), subject=subject, work=work), schema)
+
+    async def _embedding(self, job: Job, resident: Resident, content: Content) -> Embedding:
+        engine = cast("EmbeddingEngine", resident.engine)
+        texts = await asyncio.to_thread(engine.tokenize, content.texts)
+        return Embedding(texts, engine.dimensions, self._stop_at_s(job))
+
+    def _generation(
+        self, job: Job, resident: Resident, prompt: list[str], shown: str, *, checked: bool
+    ) -> Generation:
+        engine = cast("TextEngine", resident.engine)
+        sampling, room = job.sampling, engine.room(prompt)
+        begun = engine.encode_answer(shown) if shown else []
+        return Generation(
+            prompt=prompt,
+            options=(
+                SamplingOptions(sampling.temperature, sampling.top_p)
+                if sampling.temperature
+                else SamplingOptions()
+            ),
+            limit=min(sampling.max_output_tokens or room, room) - len(begun),
+            stop_at_s=self._stop_at_s(job),
+            detokenizer=engine.detokenizer(begun),
+            begun_text=shown,
+            begun=begun,
+            withheld=checked,
+        )
+
+    def _stop_at_s(self, job: Job) -> float:
+        remaining = job.deadline - WRITE_MARGIN - self._clock.now()
+        return self._clock.monotonic_s() + remaining.total_seconds()
+
+
+def _content(sealed: bytes) -> Content:
+    try:
+        return Content.model_validate_json(sealed)
+    except ValidationError as error:
+        raise SchemaError("The request's content is unreadable.", code="content_invalid") from error
+
+
+def _refuse_other_kind(content: Content, resident: Resident) -> None:
+    wants_messages = resident.kind is ModelKind.TEXT
+    if wants_messages is bool(content.messages):
+        return
+    takes = "messages" if wants_messages else "texts"
+    msg = f"{resident.name} is a model for {resident.kind.value} and takes {takes}."
+    raise ConversationError(msg, code="wrong_model_kind", param="model")
+
+
+async def _encode(resident: Resident, content: Content, size_bytes: int) -> list[str]:
+    engine = cast("TextEngine", resident.engine)
+    if size_bytes > _LONG_BYTES:  # tokenising it here would hold up every stream
+        return await asyncio.to_thread(engine.encode, content)
+    return engine.encode(content)

@@ -1,0 +1,90 @@
+"""Which models this worker pulls jobs for: those of the registry whose files it has."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from penstock_shared.contracts.errors import PenstockError
+from penstock_shared.contracts.models import ModelRecord
+from penstock_shared.runtime.telemetry import log
+from penstock_worker.handlers.lanes import Lanes
+from penstock_worker.handlers.residents import Residents
+
+_STOP_GRACE_S = 2.0
+
+
+class ServedModels:
+    """Follows the registry: opens and closes the lanes of models."""
+
+    def __init__(
+        self,
+        residents: Residents,
+        has: Callable[[ModelRecord], bool],
+        lanes_of: Callable[[str], Lanes],
+    ) -> None:
+        self._residents = residents
+        self._has = has
+        self._lanes_of = lanes_of
+        self._lanes: dict[str, Lanes] = {}
+        self._changes: asyncio.Queue[tuple[str, ModelRecord | None]] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+
+    def on_change(self, name: str, record: ModelRecord | None) -> None:
+        """The registry has changed: hand this to its mirror."""
+        self._residents.update(name, record)
+        self._changes.put_nowait((name, record))
+
+    async def start(self) -> None:
+        """Open the lanes of what is registered, and follow."""
+        while not self._changes.empty():
+            await self._apply(*self._changes.get_nowait())
+        self._task = asyncio.create_task(self._follow(), name="served-models")
+
+    async def stop_pulling(self) -> None:
+        """Take nothing new, and hand back what nobody has looked at."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await asyncio.gather(*(lanes.stop_pulling() for lanes in self._lanes.values()))
+
+    async def finish(self) -> None:
+        """Wait until every job that was taken is settled."""
+        await asyncio.gather(*(lanes.finish() for lanes in self._lanes.values()))
+
+    async def stop(self) -> None:
+        """Leave what is left to its next holder."""
+        await asyncio.gather(*(lanes.stop(_STOP_GRACE_S) for lanes in self._lanes.values()))
+
+    async def _follow(self) -> None:
+        while True:
+            name, record = await self._changes.get()
+            try:
+                await self._apply(name, record)
+            except Exception as error:  # noqa: BLE001  one model must not stop the others
+                log().error("model.not_served", model=name, kind=type(error).__name__)
+                await asyncio.sleep(1.0)
+                self._changes.put_nowait((name, record))
+
+    async def _apply(self, name: str, record: ModelRecord | None) -> None:
+        """A model that fails to load is served, too: its jobs end with the reason."""
+        if record is None or not await self._is_here(record):
+            await self._close(name)
+        elif name not in self._lanes:
+            self._lanes[name] = lanes = self._lanes_of(name)
+            await lanes.start()
+
+    async def _is_here(self, record: ModelRecord) -> bool:
+        try:
+            return await asyncio.to_thread(self._has, record)
+        except PenstockError:  # its manifest is broken
+            return True
+
+    async def _close(self, name: str) -> None:
+        lanes = self._lanes.pop(name, None)
+        if lanes is not None:
+            await lanes.stop_pulling()
+            await lanes.finish()
+            await lanes.stop(_STOP_GRACE_S)
