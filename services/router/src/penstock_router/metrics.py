@@ -21,6 +21,11 @@ QUEUE_DEPTH: Final = Gauge(
     "Jobs in a model's lanes, held ones included, at the last look.",
     ["model"],
 )
+JOBS_LAG: Final = Gauge(
+    "router_jobs_lag",
+    "Jobs of one lane's consumer, held ones included: what workers are scaled by (deploy/keda).",
+    ["model", "lane"],
+)
 DRAIN_RATE: Final = Gauge(
     "router_drain_rate_per_s", "Jobs that leave a model's queue; 0 while not known.", ["model"]
 )

@@ -9,6 +9,8 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
+from prometheus_client import Gauge
+
 from penstock_router import metrics
 from penstock_router.adapters.tasks import Tasks
 from penstock_router.domain.queue_load import LaneReading, QueueLoad
@@ -82,6 +84,8 @@ class QueuePoll:
             load = self._loads[model]
             load.read(lanes, now_s)
             metrics.QUEUE_DEPTH.labels(model).set(load.depth)
+            for lane, reading in lanes.items():
+                metrics.JOBS_LAG.labels(model, lane.value).set(reading.unfetched + reading.held)
             metrics.DRAIN_RATE.labels(model).set(load.rate_per_s or 0)
 
     async def _readings(self) -> dict[str, LaneReading]:
@@ -109,6 +113,11 @@ def _page(consumers: Iterable[dict[str, Any]]) -> dict[str, LaneReading]:
 
 
 def _forget(model: str) -> None:
-    for gauge in (metrics.QUEUE_DEPTH, metrics.DRAIN_RATE):
+    labels: list[tuple[Gauge, tuple[str, ...]]] = [
+        (metrics.QUEUE_DEPTH, (model,)),
+        (metrics.DRAIN_RATE, (model,)),
+        *((metrics.JOBS_LAG, (model, lane.value)) for lane in Lane),
+    ]
+    for gauge, of in labels:
         with contextlib.suppress(KeyError):  # it was never looked at
-            gauge.remove(model)
+            gauge.remove(*of)
