@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -40,7 +40,6 @@ from benchmarks.harness.worker_bench import WorkerBench
 from benchmarks.harness.worker_runs import WorkerRun, closed_loop, warm_up
 from benchmarks.harness.workload import BLOCK, Work, mixed
 
-STREAMS: Final = (1, 8, 32, 128)
 STATIC_AIM: Final = 0.9
 ONE_AT_A_TIME_AIM: Final = 2.0
 AIMED_STREAMS: Final = (32, 128)
@@ -50,25 +49,26 @@ DEFAULTS: Final = "defaults, all at once"
 _FEW_STREAMS: Final = 8
 _FIRST_TRY: Final = Arrangement(slots=2, threads=1, batch=8, order=Order.BOTH)
 _THREADS: Final = ((2, 1), (1, 2), (1, 1))
-_BATCHES: Final = (4, 8, 16)
-_BUDGETS: Final = (None, 800, 1600)
-_ORDERS: Final = (Order.PROMPT, Order.LIMIT, Order.BOTH)
+_SIZES: Final = ((4, None), (8, None), (16, None), (8, 800), (16, 800), (16, 1600))
+"""Items of a batch, and its context budget."""
+_OTHER_ORDERS: Final = (Order.PROMPT, Order.LIMIT)
 _FINALISTS: Final = 2
-_TRIED: Final = 2 * BLOCK
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many jobs, and how often; whole blocks of the workload."""
+    """How many streams and jobs, and how often; jobs in whole blocks of the workload."""
 
+    streams: tuple[int, ...]
     jobs: int
+    """More than streams: else all are asked for at once, and nothing is steady."""
     few_jobs: int
     """For what is slow: one stream, one at a time, the defaults."""
     rounds: int
 
 
-FULL: Final = Plan(jobs=8 * BLOCK, few_jobs=2 * BLOCK, rounds=3)
-QUICK: Final = Plan(jobs=3 * BLOCK, few_jobs=BLOCK, rounds=1)
+FULL: Final = Plan(streams=(1, 8, 32, 128), jobs=8 * BLOCK, few_jobs=2 * BLOCK, rounds=3)
+QUICK: Final = Plan(streams=(1, 8, 32), jobs=3 * BLOCK, few_jobs=BLOCK, rounds=1)
 
 
 @dataclass(slots=True)
@@ -99,12 +99,12 @@ def run(options: Options) -> Report:
     works = mixed(directory, plan.jobs)
     found = Found()
     single_threads = _threads_of_one(directory, works)
-    for arrangement in _finalists(directory, works):
+    for arrangement in _finalists(directory, works[: plan.few_jobs]):
         found.static[arrangement] = []
     with worker_bench.running([directory]) as bench:
         warm_up(bench, random_llama.NAME, works[:BLOCK])
         for _ in range(options.rounds or plan.rounds):
-            _round(found, bench, directory, works, works[: plan.few_jobs], single_threads)
+            _round(found, bench, directory, works, plan, single_threads)
     return Report(
         name="engine_efficiency",
         grids=[_speeds(found), _first_tokens(found)],
@@ -118,13 +118,14 @@ def _round(
     bench: WorkerBench,
     directory: Path,
     works: Sequence[Work],
-    few: Sequence[Work],
+    plan: Plan,
     single_threads: int,
 ) -> None:
-    for streams in STREAMS:
+    few = works[: plan.few_jobs]
+    for streams in plan.streams:
         given = few if streams < _FEW_STREAMS else works
         found.worker[streams].append(closed_loop(bench, random_llama.NAME, given, streams))
-        if streams in AIMED_STREAMS[:1]:  # the yardsticks next to what is held against them
+        if streams == AIMED_STREAMS[0]:  # the yardsticks next to what is held against them
             for arrangement, outcomes in found.static.items():
                 outcomes.append(measure(directory, works, arrangement))
     for name, slots, threads in ((ONE_AT_A_TIME, 1, single_threads), (ONE_EACH, 2, 1)):
@@ -133,9 +134,11 @@ def _round(
         found.alone[DEFAULTS].append(measure_defaults(directory, few))
 
 
-def _finalists(directory: Path, works: Sequence[Work]) -> list[Arrangement]:
-    """The best few of all arrangements by a short trial; one of them without the callback."""
-    tried = works[:_TRIED]
+def _finalists(directory: Path, tried: Sequence[Work]) -> list[Arrangement]:
+    """The best few of all arrangements by a short trial; the best once more without the callback.
+
+    First the threads, then the sizes, then the orders, each with the best of those before.
+    """
 
     def speed(arrangement: Arrangement) -> float:
         return measure(directory, tried, arrangement).tokens_per_s
@@ -143,17 +146,17 @@ def _finalists(directory: Path, works: Sequence[Work]) -> list[Arrangement]:
     slots, threads = max(
         _THREADS, key=lambda one: speed(replace(_FIRST_TRY, slots=one[0], threads=one[1]))
     )
-    speeds = {
-        arrangement: speed(arrangement)
-        for batch, budget, order in product(_BATCHES, _BUDGETS, _ORDERS)
-        if budget is None or batch > _BATCHES[0]  # so few never fill a budget
-        for arrangement in [Arrangement(slots, threads, batch, order, budget)]
-    }
-    best = sorted(speeds, key=lambda one: -speeds[one])[:_FINALISTS]
-    alike = max(
-        (one for one in speeds if one.order in {Order.LIMIT, Order.BOTH}), key=speeds.__getitem__
-    )
-    return [*best, replace(alike, own_limits=False)]
+    sized = [Arrangement(slots, threads, size, Order.BOTH, budget) for size, budget in _SIZES]
+    speeds = {arrangement: speed(arrangement) for arrangement in sized}
+    for sizes, order in product(_best(speeds), _OTHER_ORDERS):
+        arrangement = replace(sizes, order=order)
+        speeds[arrangement] = speed(arrangement)
+    best = _best(speeds)
+    return [*best, replace(best[0], own_limits=False)]
+
+
+def _best(speeds: Mapping[Arrangement, float]) -> list[Arrangement]:
+    return sorted(speeds, key=lambda one: -speeds[one])[:_FINALISTS]
 
 
 def _threads_of_one(directory: Path, works: Sequence[Work]) -> int:
@@ -249,7 +252,7 @@ def _figures(found: Found) -> dict[str, Any]:
 
 def _aims(found: Found) -> list[Aim]:
     aims = []
-    for streams in AIMED_STREAMS:
+    for streams in sorted(set(AIMED_STREAMS) & set(found.worker)):
         share = found.ratio(streams, found.static[found.best])
         text = f"at least {STATIC_AIM:g} of the best static batching at {streams} streams"
         aims.append(Aim(text, f"{share:.2f}", share >= STATIC_AIM))

@@ -72,7 +72,7 @@ def running(models: Sequence[Path], env: Mapping[str, str] | None = None) -> Ite
             "PENSTOCK_ROOT_KEY_FILE": str(root_key_file),
             "PENSTOCK_MODELS_DIR": str(place / "models"),
             "PENSTOCK_MODEL_STORE": str(place / "store"),
-            "PENSTOCK_STATE_DIR": str(place),
+            "PENSTOCK_TUNING_DIR": str(place / "tuning"),
             "PENSTOCK_INSTANCE": "bench",
             "PENSTOCK_OPS_PORT": str(port),
             **(env or {}),
