@@ -19,6 +19,10 @@ RESPONSES: Final = "RESPONSES"
 CONTROL: Final = "CONTROL"
 DEAD: Final = "DEAD"
 
+_JOB_MAX_AGE_S: Final = HOUR_S + 5 * MINUTE_S
+"""Past every deadline and its grace. A removed model's jobs are pulled by nobody: the sweeper ends
+their requests, and here they stop counting as lag."""
+
 
 class Storage(StrEnum):
     """Where a stream keeps its messages."""
@@ -63,7 +67,9 @@ class ConsumerSpec:
 STREAMS: Final = (
     StreamSpec(INGRESS, (subjects.EVERY_QUEUE,), retention=Retention.WORK_QUEUE),
     StreamSpec(EVENTS, (subjects.EVERY_EVENT,), discard_new=True),
-    StreamSpec(JOBS, (subjects.EVERY_JOB,), retention=Retention.WORK_QUEUE),
+    StreamSpec(
+        JOBS, (subjects.EVERY_JOB,), retention=Retention.WORK_QUEUE, max_age_s=_JOB_MAX_AGE_S
+    ),
     StreamSpec(
         RESPONSES,
         (subjects.EVERY_RESPONSE,),

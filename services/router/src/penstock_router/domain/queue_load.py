@@ -13,6 +13,8 @@ from penstock_shared.contracts.subjects import Lane
 
 SMOOTHING_S: Final = 10.0
 """Time constant of the drain rate: after so long a change is seen to 63 %."""
+_KNOWN_AFTER_S: Final = 5.0
+"""How long a rate is measured before it decides: a worker's first second says little."""
 _LEAST_RETRY_S: Final = 1.0
 _RETRY_UNKNOWN_S: Final = 5.0
 _UP_TO: Final = {lane: tuple(Lane)[: place + 1] for place, lane in enumerate(Lane)}
@@ -49,8 +51,13 @@ class QueueLoad:
         self._done = 0
         self._read_at_s: float | None = None
         self._was_waiting = False
-        self.rate_per_s: float | None = None
-        """Jobs that leave the queue per second; None when that is not known."""
+        self._rate_per_s = 0.0
+        self._measured_s = 0.0
+
+    @property
+    def rate_per_s(self) -> float | None:
+        """Jobs that leave the queue per second; None while that is not known."""
+        return self._rate_per_s if self._measured_s >= _KNOWN_AFTER_S else None
 
     @property
     def depth(self) -> int:
@@ -98,19 +105,20 @@ class QueueLoad:
 
     def _measure(self, done: int, elapsed_s: float, *, waiting: bool) -> None:
         if not (waiting and self._was_waiting) or done < 0 or elapsed_s <= 0:
-            self.rate_per_s = None
+            self._rate_per_s = self._measured_s = 0.0
             return
-        sample = done / elapsed_s
-        if self.rate_per_s is None:
-            # Nothing done says nothing yet: perhaps the first worker is still loading the model.
-            self.rate_per_s = sample or None
-            return
-        self.rate_per_s += (1 - math.exp(-elapsed_s / SMOOTHING_S)) * (sample - self.rate_per_s)
+        if not done and not self._measured_s:
+            return  # nothing done says nothing yet: perhaps the first worker still loads the model
+        self._measured_s += elapsed_s
+        # The mean at first, which forgets exponentially once it is older than the time constant.
+        weight = max(1 - math.exp(-elapsed_s / SMOOTHING_S), elapsed_s / self._measured_s)
+        self._rate_per_s += weight * (done / elapsed_s - self._rate_per_s)
 
     def _time_for(self, jobs: int) -> float | None:
-        if not self.rate_per_s:
+        rate_per_s = self.rate_per_s
+        if rate_per_s is None:
             return None
-        return min(jobs / self.rate_per_s, 2 * MAX_DEADLINE_S)
+        return min(jobs / max(rate_per_s, 1e-9), 2 * MAX_DEADLINE_S)
 
 
 def _overloaded(message: str, retry_after_s: float | None) -> UnavailableError:
