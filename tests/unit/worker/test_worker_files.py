@@ -1,4 +1,4 @@
-"""What a worker reads at its start: models on disk, processors of its container."""
+"""What a worker reads at its start: models on disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 
 from penstock_shared.contracts.errors import PermanentError
 from penstock_worker.adapters.model_directory import model_directories, read_model
-from penstock_worker.adapters.processors import available_processors
 
 
 def write_model(directory: Path, **changes: object) -> None:
@@ -52,24 +51,3 @@ def test_a_model_that_is_not_what_it_says_is_refused(tmp_path: Path, changes, co
     with pytest.raises(PermanentError, match=r"restore|write it anew") as caught:
         read_model(tmp_path / "m")
     assert caught.value.code == code
-
-
-@pytest.mark.parametrize(
-    ("files", "most"),
-    [
-        ({"cpu.max": "150000 100000\n"}, 1),
-        ({"cpu.max": "50000 100000\n"}, 1),
-        ({"cpu.max": "max 100000\n"}, None),
-        ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
-        ({"cpu.max": "nonsense"}, None),
-        ({}, None),
-    ],
-)
-def test_a_containers_quota_counts_not_the_machines_processors(tmp_path: Path, files, most):
-    """A slot per processor that is really there: more slots than that only slow each other."""
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    unlimited = available_processors(tmp_path / "nowhere")
-    assert available_processors(tmp_path) == (unlimited if most is None else most)

@@ -2,8 +2,8 @@
 
 The estimate against the measured growth of a process (CPU, two slots, each reading eight prompts
 of 512 tokens): 181 against 191 MB for the 1.1 M-parameter reference model, 362 against 363 for the
-one of 5.6 M, 663 against 699 for a Llama of 30 M in int8, and 783 against 705 in float32. Most of it
-is caches and attention scores, and given back after the batch.
+one of 5.6 M, 663 against 699 for a Llama of 30 M in int8, and 783 against 705 in float32. Most is
+caches and attention scores.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ASSUMED_TOKENS: Final = 512
 memory outside the budget: the worst case (all items as long as the context) would refuse models
 that run well for years."""
 _PER_SLOT_BYTES: Final = 16_000_000
-"""A worker thread's own buffers: 3 to 11 MB were measured, and some more after the first batches."""
+"""A worker thread's own buffers: 3 to 11 MB were measured, and more after first batches."""
 _PER_MODEL_BYTES: Final = 5_000_000
 _UNKNOWN_FACTOR: Final = 1.2
 _UNKNOWN_SLOT_BYTES: Final = 320_000_000
