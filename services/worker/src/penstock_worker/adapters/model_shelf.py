@@ -21,11 +21,14 @@ from penstock_worker.adapters.engine_trial import TextTrial
 from penstock_worker.adapters.layout_store import LayoutKey, LayoutStore
 from penstock_worker.adapters.machine import Machine
 from penstock_worker.adapters.tuner import Trial, Tuner
+from penstock_worker.domain.batching import context_budget_tokens
 from penstock_worker.domain.memory import need_bytes, need_of_unknown_bytes
 from penstock_worker.domain.resident import Resident
 from penstock_worker.domain.tuning import SearchSpace, candidates
 
 _WEIGHTS: Final = "model.bin"
+_KEY_AND_VALUE: Final = 2
+_FLOAT32_BYTES: Final = 4
 
 
 class DiskShelf:
@@ -80,6 +83,7 @@ class DiskShelf:
             engine=_engine(directory, manifest, layout),
             layout=layout,
             memory_bytes=self._need(directory, record, layout),
+            context_budget_tokens=_context_budget_tokens(directory, layout),
         )
 
     def _found(self, record: ModelRecord) -> tuple[Path, ModelManifest]:
@@ -153,6 +157,14 @@ class ShelfWithEcho:
             layout=engine.layout,
             memory_bytes=0,
         )
+
+
+def _context_budget_tokens(directory: Path, layout: ModelLayout) -> int | None:
+    shape = read_shape(directory / _WEIGHTS)
+    if shape is None or layout.device != "cpu":
+        return None
+    cache_token_bytes = _KEY_AND_VALUE * shape.caches * shape.key_value_width * _FLOAT32_BYTES
+    return context_budget_tokens(shape.stored_bytes, cache_token_bytes)
 
 
 def _engine(directory: Path, manifest: ModelManifest, layout: ModelLayout) -> CTranslate2Engine:

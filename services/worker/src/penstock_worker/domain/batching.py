@@ -3,7 +3,9 @@
 A running batch admits nobody, shares its sampling options, and pays for mixed prompt lengths:
 CTranslate2 prefills only the shortest common length and feeds the rest token by token, so eight
 prompts of 16 and 256 tokens take longer together than eight of 256 (FIELD-NOTES). Mixed output
-limits cost less: the batch only shrinks, and its last items run almost alone.
+limits cost little: the batch only shrinks, and its last items run almost alone. Long contexts cost
+much on a processor, since every step copies the keys and values of all items: a batch pays only
+while they are less than the weights that it saves reading. Measured: docs/adr/0006.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Final
 
 _ALIKE_TOKENS: Final = 16
 _ALIKE_SHARE: Final = 4
-_SAME_SIZE_FACTOR: Final = 2
+_LEAST_CONTEXT_TOKENS: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +39,43 @@ class CutRule:
     """When the last items of a batch are better off in another one (docs/adr/0006)."""
 
     stragglers: int = 2
-    """So few that they run almost alone."""
+    """So few that they run almost alone; a batch that began with no more is left in peace."""
     worthwhile: float = 0.5
     """What is left to generate, as a share of what must be read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What one batch may hold."""
+
+    items: int
+    context_tokens: int | None
+    """Of all items together, when they end; None where contexts cost nothing. One always fits."""
+
+    def fits(self, batch: Collection[Size], other: Size) -> bool:
+        """Whether `other` may join."""
+        if len(batch) >= self.items:
+            return False
+        held = sum(size.cost for size in batch)
+        return self.context_tokens is None or held + other.cost <= self.context_tokens
+
+
+def context_budget_tokens(weights_bytes: int, cache_token_bytes: int) -> int | None:
+    """How long the contexts of one batch may be together before company costs more than it saves.
+
+    A step reads the weights once, whatever the batch, and copies the cache of every item. For a
+    Llama of 30 M parameters (36 kB of cache per token) that gives 830 tokens, and 800 is what the
+    measurements ask for.
+    """
+    if not cache_token_bytes:
+        return None
+    return max(_LEAST_CONTEXT_TOKENS, weights_bytes // cache_token_bytes)
 
 
 def alike(leader: Size, other: Size) -> bool:
     """Whether the two can be prefilled together."""
     spread = max(_ALIKE_TOKENS, leader.length // _ALIKE_SHARE)
     return abs(other.length - leader.length) <= spread
-
-
-def same_class(leader: Size, other: Size) -> bool:
-    """Whether the two will take about as long."""
-    shorter, longer = sorted((leader.expected, other.expected))
-    return longer <= shorter * _SAME_SIZE_FACTOR + _ALIKE_TOKENS
 
 
 def batch_size(waiting: int, free_slots: int, max_batch: int) -> int:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
 from penstock_shared.contracts.subjects import Lane
-from penstock_worker.domain.batching import Size, alike, same_class
+from penstock_worker.domain.batching import Room, Size, alike
 
 LANE_ORDER: Final = (Lane.INTERACTIVE, Lane.STANDARD, Lane.BATCH, Lane.OVER_SHARE)
 _RANK: Final = {lane: rank for rank, lane in enumerate(LANE_ORDER)}
@@ -116,12 +116,12 @@ class Line(Generic[W]):
         return sum(map(eligible, self._waiting))
 
     def next_batch(
-        self, now_s: float, size_of: Callable[[W], int], eligible: Callable[[W], bool]
+        self, now_s: float, room_of: Callable[[W], Room], eligible: Callable[[W], bool]
     ) -> list[W]:
         """Take the next batch out of the line; empty when nobody eligible waits.
 
-        `size_of` says how many items the batch that a leader leads may have. Everybody taken is
-        charged what it is expected to cost; `settle` corrects that.
+        `room_of` says what the batch that a leader leads may hold. Everybody taken is charged
+        what it is expected to cost; `settle` corrects that.
         """
         candidates = [one for one in self._waiting if eligible(one)]
         if not candidates:
@@ -134,14 +134,16 @@ class Line(Generic[W]):
         floor = self._served[leader.tenant]
         batch = [leader]
         self._take(leader)
-        room = size_of(leader) - 1
-        friends = [one for one in candidates if one is not leader and _fit(leader, one)]
-        order = {one: (ranks[one], not same_class(leader.size, one.size)) for one in friends}
-        for one in self._by_turns(order):
-            if len(batch) > room or self._served[one.tenant] > floor + self._policy.lead_tokens:
+        room = room_of(leader)
+        for one in self._by_turns({one: ranks[one] for one in candidates if _fit(leader, one)}):
+            if (
+                len(batch) == room.items
+                or self._served[one.tenant] > floor + self._policy.lead_tokens
+            ):
                 break
-            batch.append(one)
-            self._take(one)
+            if room.fits([taken.size for taken in batch], one.size):
+                batch.append(one)
+                self._take(one)
         self._forget_idle()
         return batch
 
@@ -157,12 +159,12 @@ class Line(Generic[W]):
         served = self._served.get(one.tenant, self._now_served)
         self._served[one.tenant] = served + tokens / one.weight
 
-    def _by_turns(self, order: Mapping[W, tuple[int, bool]]) -> Iterator[W]:
+    def _by_turns(self, order: Mapping[W, int]) -> Iterator[W]:
         """Whoever comes first in `order`; among equals the tenant that is furthest behind.
 
         Whoever is yielded is charged before the next one is chosen.
         """
-        queues: dict[tuple[int, bool], dict[str, deque[W]]] = defaultdict(dict)
+        queues: dict[int, dict[str, deque[W]]] = defaultdict(dict)
         for one, place in order.items():
             queues[place].setdefault(one.tenant, deque()).append(one)
         for place in sorted(queues):
@@ -192,7 +194,8 @@ class Line(Generic[W]):
 
 def _fit(leader: Waiter, other: Waiter) -> bool:
     return (
-        not other.alone
+        other is not leader
+        and not other.alone
         and not leader.alone
         and other.company == leader.company
         and alike(leader.size, other.size)

@@ -21,6 +21,8 @@ class Resident:
     engine: TextEngine | EmbeddingEngine
     layout: ModelLayout
     memory_bytes: int
+    context_budget_tokens: int | None = None
+    """Of all items of a batch; see `Room`."""
     users: int = 0
     """Jobs that hold it: while there is one it stays."""
     flying: int = 0

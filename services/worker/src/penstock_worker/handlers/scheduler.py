@@ -11,7 +11,7 @@ from typing import Protocol
 from penstock_shared.contracts.models import ModelKind
 from penstock_shared.runtime.clock import Clock
 from penstock_worker import metrics
-from penstock_worker.domain.batching import alike, batch_size, batch_window_s
+from penstock_worker.domain.batching import Room, alike, batch_size, batch_window_s
 from penstock_worker.domain.generation import Generation, Stop
 from penstock_worker.domain.line import Line, LinePolicy
 from penstock_worker.domain.resident import Resident
@@ -137,11 +137,12 @@ class Scheduler:
     def _eligible(self, ticket: Ticket) -> bool:
         return self._free_slots(ticket.resident) > 0
 
-    def _room(self, leader: Ticket) -> int:
-        """How many items the batch that `leader` leads may have."""
+    def _room(self, leader: Ticket) -> Room:
+        """What the batch that `leader` leads may hold."""
         friends = self._line.count(lambda one: one.company == leader.company)
         layout = leader.resident.layout
-        return batch_size(friends, self._free_slots(leader.resident), layout.max_batch)
+        items = batch_size(friends, self._free_slots(leader.resident), layout.max_batch)
+        return Room(items, leader.resident.context_budget_tokens)
 
     def _company(self, tickets: Sequence[Ticket]) -> int:
         """How many in line would share a batch with all of these as they are now."""

@@ -53,7 +53,8 @@ class TextBatches:
         while aboard and not work.done():
             await flight.progress()
             aboard = [ticket for ticket in aboard if not await self._pass_on(ticket)]
-            if not work.done() and self._worth_cutting(aboard, company):
+            enough = len(batch) > self._cut.stragglers
+            if enough and not work.done() and self._worth_cutting(aboard, company):
                 for ticket in aboard:
                     _generation(ticket).cut = True
         await asyncio.wait([work])  # the slot is free when the engine has returned
