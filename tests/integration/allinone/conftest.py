@@ -44,7 +44,10 @@ def dummies(tmp_path, diary):
     for service in SERVICES:
         package = modules / f"penstock_{service}"
         package.mkdir(parents=True)
-        (package / "__init__.py").touch()
+        # What the supervisor itself imports of a service is still the real one's.
+        (package / "__init__.py").write_text(
+            "from pkgutil import extend_path\n\n__path__ = extend_path(__path__, __name__)\n"
+        )
         (package / "__main__.py").write_text("from dummy_service import main\n\nmain()\n")
     shutil.copy(DUMMY, modules)
     models = tmp_path / "models"

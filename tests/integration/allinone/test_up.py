@@ -51,19 +51,50 @@ def test_the_demo_key_is_kept_across_restarts(start_stack, dummies):
     }
 
 
-async def test_workers_follow_the_queue(start_stack, dummies):
-    """`--workers auto`: jobs that wait bring a second worker, which the files then name."""
-    stack = start_stack("data", "--workers", "auto", services="worker", env=dummies)
-    assert "worker-2" not in stack.ready()["pids"]
+async def test_workers_come_with_the_queue_and_go_with_it(start_stack, dummies, diary):
+    """`--workers auto` is ready with no worker; jobs bring two, and when all is done none stays."""
+    quick = {"PENSTOCK_SCALE_COOLDOWN_S": "2", "PENSTOCK_SCALE_SCALE_DOWN_WINDOW_S": "1"}
+    options = ("data", "--workers", "auto:2")
+    stack = start_stack(*options, services="worker", env={**dummies, **quick})
+    assert not workers(stack)
     bus = await nats.connect(stack.services_bus())
     jetstream = bus.jetstream()
     await jetstream.add_stream(name=JOBS, subjects=[EVERY_JOB])
     await jetstream.add_consumer(JOBS, durable_name="small-standard", filter_subject=EVERY_JOB)
     for _ in range(40):
         await jetstream.publish(job("acme", "small", Lane.STANDARD), b"{}")
+    wait_until(lambda: workers(stack) == {"worker-1", "worker-2"}, "two workers")
+    wait_until(lambda: "worker-2" in stack.ready()["metrics"], "the second one's metrics")
+    wait_until(lambda: diary.read_text().count("started") == 2, "both to serve")
+    pull = await jetstream.pull_subscribe_bind("small-standard", JOBS)
+    for message in await pull.fetch(40):
+        await message.ack_sync()
+    wait_until(lambda: not workers(stack), "all workers to go")
+    assert sorted(diary.read_text().split("\n")[-3:-1]) == ["worker-1 drained", "worker-2 drained"]
     await bus.close()
-    wait_until(lambda: "worker-2" in stack.ready()["pids"], "a second worker")
-    wait_until(lambda: "worker-2" in stack.ready()["metrics"], "its metrics")
+
+
+def workers(stack) -> set[str]:
+    """The workers that the ready file names."""
+    return {name for name in stack.ready()["pids"] if name.startswith("worker-")}
+
+
+async def test_a_stop_waits_for_a_worker_that_already_drains(start_stack, dummies, diary):
+    """A stack that stops while a worker drains leaves no process behind, and signals none twice."""
+    quick = {"PENSTOCK_SCALE_COOLDOWN_S": "0", "DUMMY_SLOW": "worker-1"}
+    stack = start_stack("data", "--workers", "auto:2", services="worker", env={**dummies, **quick})
+    stack.ready()
+    bus = await nats.connect(stack.services_bus())
+    jetstream = bus.jetstream()
+    await jetstream.add_stream(name=JOBS, subjects=[EVERY_JOB])
+    await jetstream.add_consumer(JOBS, durable_name="small-standard", filter_subject=EVERY_JOB)
+    await jetstream.publish(job("acme", "small", Lane.STANDARD), b"{}")
+    wait_until(lambda: "worker-1 started" in diary.read_text(), "a worker")
+    await jetstream.purge_stream(JOBS)
+    wait_until(lambda: "worker-1 draining" in diary.read_text(), "it to drain")
+    await bus.close()
+    assert stack.terminate() == 0
+    assert diary.read_text().splitlines()[-2:] == ["worker-1 draining", "worker-1 drained"]
 
 
 def test_a_killed_service_comes_back(start_stack, dummies):

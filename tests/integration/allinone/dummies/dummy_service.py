@@ -60,6 +60,11 @@ async def serve() -> None:
         await asyncio.start_server(answer_ops, "127.0.0.1", int(os.environ[name]))
     note("started")
     await stop.wait()
+    if INSTANCE in os.environ.get("DUMMY_SLOW", "").split(","):
+        # A second signal would end the process here, before it has drained.
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+        note("draining")
+        await asyncio.sleep(3)
     note("drained")
 
 
