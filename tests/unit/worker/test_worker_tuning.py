@@ -12,8 +12,10 @@ import pytest
 from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.models import ModelKind, ModelLayout, ModelLimits
 from penstock_worker.adapters import ctranslate2_devices
+from penstock_worker.adapters.echo_engine import EchoEngine
 from penstock_worker.adapters.tuner import Trial, tune
-from penstock_worker.domain.tuning import SearchSpace, candidates, halved, regrown
+from penstock_worker.domain.resident import Resident
+from penstock_worker.domain.tuning import REGROW_AFTER_BATCHES, SearchSpace, candidates
 from penstock_worker.errors import EngineMemoryError
 
 TOKENS_PER_S = {1: 854, 2: 1351, 4: 1982, 8: 2172, 16: 2060, 32: 2192, 64: 2100}
@@ -168,18 +170,36 @@ def test_an_encoder_is_measured_on_texts():
     assert min(tokens for _, tokens in machine.runs) >= 16
 
 
-def test_a_halved_batch_grows_back_to_what_was_tuned():
-    """At least one item, at most the tuned number."""
-    tuned = ModelLayout(compute_type="int8", slots=2, threads=1, max_batch=6)
-    sizes = [tuned.max_batch]
-    layout = tuned
-    for change in (halved, halved, halved):
-        layout = change(layout)
-        sizes.append(layout.max_batch)
-    assert sizes == [6, 3, 1, 1]
+def resident(max_batch: int) -> Resident:
+    layout = ModelLayout(compute_type="int8", slots=2, threads=1, max_batch=max_batch)
+    engine = EchoEngine(tokens_per_s=0)
+    return Resident("tiny", "1", ModelKind.TEXT, engine, layout, memory_bytes=0)
+
+
+def test_what_did_not_fit_is_halved_once():
+    """Two slots that fail together say the same thing; below one item there is nothing."""
+    model = resident(max_batch=32)
+    model.ran_out_of_memory(items=6)
+    model.ran_out_of_memory(items=6)
+    assert model.layout.max_batch == 3
+    model.ran_out_of_memory(items=1)
+    assert model.layout.max_batch == 1
+
+
+def test_after_many_good_batches_larger_ones_are_tried_again():
+    """Step by step, up to what was tuned; a failure in between starts the count anew."""
+    model = resident(max_batch=6)
+    model.ran_out_of_memory(items=6)
+    for _ in range(REGROW_AFTER_BATCHES - 1):
+        model.ran_well()
+    model.ran_out_of_memory(items=3)
+    sizes = []
     for _ in range(4):
-        layout = regrown(layout, tuned)
-    assert layout == tuned
+        for _ in range(REGROW_AFTER_BATCHES):
+            model.ran_well()
+        sizes.append(model.layout.max_batch)
+    assert sizes == [2, 4, 6, 6]
+    assert model.layout == model.tuned
 
 
 def test_cuda_that_is_not_there_is_said_and_auto_does_without(monkeypatch):

@@ -148,9 +148,10 @@ def search(space: SearchSpace, budget_s: float) -> Search:
     return best
 
 
-def halved(layout: ModelLayout) -> ModelLayout:
-    """After a batch found too little memory: half as many items from now on, at least one."""
-    return layout.model_copy(update={"max_batch": max(1, layout.max_batch // 2)})
+def halved(layout: ModelLayout, items: int) -> ModelLayout:
+    """After a batch of `items` found too little memory: at most half as many from now on."""
+    most = min(layout.max_batch, max(1, items // 2))
+    return layout.model_copy(update={"max_batch": most})
 
 
 def regrown(layout: ModelLayout, tuned: ModelLayout) -> ModelLayout:

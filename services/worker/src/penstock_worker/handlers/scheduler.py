@@ -15,7 +15,6 @@ from penstock_worker.domain.batching import Room, alike, batch_size, batch_windo
 from penstock_worker.domain.generation import Generation, Stop
 from penstock_worker.domain.line import Line, LinePolicy
 from penstock_worker.domain.resident import Resident
-from penstock_worker.domain.tuning import halved
 from penstock_worker.errors import EngineMemoryError, HandedBackError
 from penstock_worker.handlers.tickets import Ticket
 
@@ -207,7 +206,9 @@ class Scheduler:
             self._settle(ticket, ticket.run.output_tokens - before)
         if any(_out_of_memory(ticket) for ticket in batch):
             metrics.OUT_OF_MEMORY.labels(resident.name).inc()
-            resident.layout = halved(resident.layout)
+            resident.ran_out_of_memory(len(batch))
+        else:
+            resident.ran_well()
         metrics.ITEMS_MOVED.labels(resident.name).inc(len(cut))
         for ticket in cut:
             ticket.size = ticket.size_now()
