@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
+from tests.support.router import IDS, admit, count, submit
 
-from penstock_router.app import App, create_app
-from penstock_router.settings import Settings
+from penstock_router.app import App
 from penstock_shared.contracts import subjects
-from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.envelope import Envelope
-from penstock_shared.contracts.models import ModelRecord
 from penstock_shared.contracts.requests import (
     Accepted,
-    Admission,
-    AdmissionReply,
     Content,
     Rejected,
     RequestEnded,
@@ -28,68 +19,9 @@ from penstock_shared.contracts.requests import (
     Status,
 )
 from penstock_shared.contracts.responses import FinalFrame
-from penstock_shared.contracts.streams import DEAD, EVENTS, JOBS, Bucket
+from penstock_shared.contracts.streams import DEAD, EVENTS, JOBS
 from penstock_shared.contracts.submissions import conversation
-from penstock_shared.contracts.usage import Price
-from penstock_shared.runtime import kv
 from penstock_shared.runtime.broker import Broker
-from penstock_shared.runtime.clock import IdSource, SystemClock
-from penstock_shared.runtime.keyring import Keyring
-
-IDS = IdSource(SystemClock())
-ROOT = b"k" * 32
-
-
-@pytest.fixture
-async def router(broker: Broker, nats_url: str, tmp_path: Path) -> AsyncIterator[App]:
-    key_file = tmp_path / "root.key"
-    key_file.write_text(base64.b64encode(ROOT).decode())
-    record = ModelRecord(
-        name="small",
-        version="1",
-        parameters=1,
-        context_tokens=64,
-        price=Price(input_microusd_per_1k=1, output_microusd_per_1k=2),
-    )
-    await kv.put(broker, Bucket.MODELS, "small", record.model_dump_json().encode())
-    tenant = TenantRecord(tenant="acme", name="Acme", created_at=datetime.now(UTC))
-    await kv.put(broker, Bucket.TENANTS, "acme", tenant.model_dump_json().encode())
-    settings = Settings(
-        nats_url=nats_url,
-        root_key_file=key_file,
-        request_deadline_s=60,
-        sweep_grace_s=0.1,
-    )
-    app = create_app(settings)
-    await app.start()
-    yield app
-    await app.drain()
-    await app.stop()
-
-
-async def admit(broker: Broker, request_id: str, **changes: object) -> Accepted | Rejected:
-    ring = Keyring(ROOT, kv.BucketStore(broker, Bucket.DATA_KEYS), SystemClock())
-    content = conversation("hello there")
-    sealed = await ring.seal("acme", "u1", request_id, "content", content.model_dump_json())
-    fields = {"request_id": request_id, "key_id": "k1", "data_subject": "u1", "content": sealed}
-    admission = Admission.model_validate(fields | changes)
-    reply = await broker.request(
-        subjects.admitted("acme"), admission.model_dump_json().encode(), timeout_s=5
-    )
-    return AdmissionReply.model_validate_json(reply.data).reply
-
-
-async def submit(broker: Broker, event_id: str, payload: object) -> Accepted | Rejected:
-    envelope = Envelope(id=event_id, source="/client", type="penstock.request.submit.v1")
-    data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    reply = await broker.client.request(
-        subjects.submit("acme"), data, timeout=5, headers=envelope.headers()
-    )
-    return AdmissionReply.model_validate_json(reply.data).reply
-
-
-async def count(broker: Broker, stream: str) -> int:
-    return int((await broker.jetstream.stream_info(stream)).state.messages)
 
 
 async def test_accepted_means_routed_and_job_are_durable(broker: Broker, router: App) -> None:

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from penstock_router.domain.decision import HARD_AT, decide, difficulty
+from penstock_router.domain.decision import HARD_AT, decide, difficulty, kind_asked_for
 from penstock_router.domain.features import features_of
-from penstock_shared.contracts.errors import NotFoundError, UnavailableError
-from penstock_shared.contracts.models import Engine, ModelRecord
+from penstock_router.domain.output_schema import (
+    MAX_SCHEMA_BYTES,
+    MAX_SCHEMA_DEPTH,
+    refuse_unwieldy_schema,
+)
+from penstock_shared.contracts.errors import (
+    NotFoundError,
+    PermanentError,
+    SchemaError,
+    UnavailableError,
+)
+from penstock_shared.contracts.models import Engine, ModelKind, ModelRecord
 from penstock_shared.contracts.requests import ChatMessage, Content
 from penstock_shared.contracts.usage import Price
 
 
-def model(name: str, price: int, engine: Engine = Engine.CTRANSLATE2) -> ModelRecord:
+def model(
+    name: str,
+    price: int,
+    engine: Engine = Engine.CTRANSLATE2,
+    *,
+    kind: ModelKind = ModelKind.TEXT,
+    crashed_on: tuple[str, ...] = (),
+) -> ModelRecord:
     return ModelRecord(
         name=name,
         version="1",
         engine=engine,
+        kind=kind,
+        crashed_on=crashed_on,
         parameters=1,
         context_tokens=1024,
         price=Price(input_microusd_per_1k=price, output_microusd_per_1k=price),
@@ -25,6 +46,9 @@ def model(name: str, price: int, engine: Engine = Engine.CTRANSLATE2) -> ModelRe
 
 SMALL, LARGE = model("small", 10), model("large", 80)
 ECHO = model("echo", 0, Engine.ECHO)
+EMBED = model("embed", 1, kind=ModelKind.EMBEDDING)
+TRANSLATE = model("translate", 1, kind=ModelKind.TRANSLATION)
+EVERY = (SMALL, LARGE, ECHO, EMBED, TRANSLATE)
 
 
 def content(text: str) -> Content:
@@ -65,3 +89,77 @@ def test_the_decision_logs_numbers_and_no_content() -> None:
     decision, _ = decide("auto", (SMALL, LARGE), HARD, features_of(HARD))
     assert all(isinstance(value, float | int) for value in decision.features.values())
     assert "mug" not in decision.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "fits"),
+    [
+        ("small", Content(texts=("a",)), False),
+        ("auto", Content(texts=("a",)), False),
+        ("embed", Content(texts=("a", "b")), True),
+        ("embed", EASY, False),
+        ("translate", Content(texts=("a",)), True),
+        ("translate", Content(texts=("a", "b")), False),
+        ("translate", EASY, False),
+    ],
+)
+def test_a_model_serves_only_what_its_kind_takes(name: str, given: Content, fits: bool) -> None:  # noqa: FBT001  parametrised
+    """Texts go to encoders, messages to text models, one text to a translation; or a 400."""
+    if fits:
+        assert decide(name, EVERY, given, features_of(given))[0].model == name
+        return
+    with pytest.raises(PermanentError) as refused:
+        decide(name, EVERY, given, features_of(given))
+    assert (refused.value.code, refused.value.param) == ("input_not_for_model", "input")
+
+
+def test_auto_means_text_models_that_work() -> None:
+    """Neither an encoder, however cheap, nor a quarantined model is chosen automatically."""
+    sick = model("sick", 1, crashed_on=("a", "b", "c"))
+    assert decide("auto", (*EVERY, sick), EASY, features_of(EASY))[1] is SMALL
+    with pytest.raises(UnavailableError) as refused:
+        decide("auto", (EMBED, TRANSLATE, sick), EASY, features_of(EASY))
+    assert refused.value.code == "no_model"
+    assert kind_asked_for("auto", EVERY) is ModelKind.TEXT
+    assert kind_asked_for("embed", EVERY) is ModelKind.EMBEDDING
+
+
+def test_a_quarantined_model_is_refused_and_the_operator_named() -> None:
+    """Three different requests, not three crashes on one, put a model into quarantine."""
+    with pytest.raises(UnavailableError, match="penstock models promote sick") as refused:
+        decide("sick", (model("sick", 1, crashed_on=("a", "b", "c")),), EASY, features_of(EASY))
+    assert (refused.value.code, refused.value.http_status) == ("model_quarantined", 503)
+    tough = model("tough", 1, crashed_on=("a", "a", "a"))
+    assert decide("tough", (tough,), EASY, features_of(EASY))[1] is tough
+
+
+def test_a_schema_is_for_text_models() -> None:
+    """A vector follows no schema."""
+    asked = Content(texts=("a",), output_schema={})
+    with pytest.raises(PermanentError) as refused:
+        decide("embed", EVERY, asked, features_of(asked))
+    assert refused.value.param == "output_schema"
+
+
+def nested(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        schema = {"items": schema}
+    return schema
+
+
+def test_schemas_are_weighed_before_anybody_works_on_them() -> None:
+    """At the limits accepted, past them a 422 that names the parameter; no recursion either way."""
+    refuse_unwieldy_schema(None)
+    refuse_unwieldy_schema(nested(MAX_SCHEMA_DEPTH))
+    refuse_unwieldy_schema({"title": "x" * (MAX_SCHEMA_BYTES - 13)})
+    for code, schema in (
+        ("schema_too_deep", nested(MAX_SCHEMA_DEPTH + 1)),
+        ("schema_too_deep", nested(50_000)),
+        ("schema_too_large", {"title": "x" * (MAX_SCHEMA_BYTES - 12)}),
+        ("schema_too_large", {"enum": ["\ud800" * MAX_SCHEMA_BYTES]}),
+    ):
+        with pytest.raises(SchemaError) as refused:
+            refuse_unwieldy_schema(schema)
+        assert (refused.value.code, refused.value.param) == (code, "output_schema")
+        assert refused.value.http_status == 422
