@@ -127,6 +127,18 @@ def test_threads_win_only_where_they_are_clearly_faster():
     assert tune(space(), machine.load, machine, budget_s=10).threads == 1
 
 
+def test_a_disturbed_measurement_does_not_decide():
+    """A neighbour slowed the first layout threefold; measured once more it holds its place."""
+    machine = SlowMachine(lambda _, __: 0.0)
+
+    def disturbed(_: ModelLayout, batch: int) -> float:
+        return TOKENS_PER_S[batch] / (3 if len(machine.loads) == 1 else 1)
+
+    machine.speed = disturbed
+    assert tune(space(), machine.load, machine, budget_s=10).threads == 1
+    assert [one.threads for one in machine.loads] == [1, 2, 1]
+
+
 @pytest.mark.parametrize("factor", [0.001, 0.01, 0.1, 1, 10, 100])
 @pytest.mark.parametrize("load_s", [0.001, 0.5, 30.0])
 def test_a_slow_model_does_not_take_longer_than_its_budget(factor: float, load_s: float):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from penstock_shared.contracts.models import ModelKind, ModelLayout, ModelLimits
@@ -116,36 +116,25 @@ def search(space: SearchSpace, budget_s: float) -> Search:
     A step is proposed only if its prediction fits into what is left. What cannot be predicted
     is the first step of a layout, which is therefore as small as the comparison allows.
     """
-    best = space.layouts[0]
+    standing = space.layouts[0]
     if budget_s <= 0:
-        return best
+        return standing
     window_s = budget_s / _WINDOWS
-    first = _Sweep(
-        best,
-        space.batches,
-        space.least_tokens,
-        space.most_tokens,
-        first_s=window_s,
-        spare_s=budget_s * _FOR_OTHER_LAYOUTS if len(space.layouts) > 1 else 0.0,
-    )
-    found = yield from _sweep(first, window_s)
-    best, best_speed, tokens = found.layout, found.speed, found.tokens
+    best = yield from _sweep(_first_sweep(space, budget_s), window_s)
+    left_s = best.left_s
     for layout in space.layouts[1:]:
-        if not best_speed or found.left_s < found.load_s + 2 * window_s:
+        if not best.speed or left_s < best.load_s + 2 * window_s:
             break
-        sweep = _Sweep(
-            layout,
-            tuple(size for size in space.batches if size >= best.max_batch),
-            space.least_tokens,
-            tokens,
-            hopeless_speed=HOPELESS * best_speed,
-        )
-        found = yield from _sweep(sweep, window_s)
-        if found.speed <= HOPELESS * best_speed:
+        found = yield from _sweep(_rival_sweep(space, layout, best), window_s)
+        left_s = found.left_s
+        if found.speed <= HOPELESS * best.speed:
             break
-        if found.speed > WORTH_FEWER_SLOTS * best_speed:
-            best, best_speed = found.layout, found.speed
-    return best
+        if found.speed > WORTH_FEWER_SLOTS * best.speed:
+            again = yield from _again(standing, best, found)
+            left_s = again.left_s
+            if found.speed > WORTH_FEWER_SLOTS * again.speed:
+                standing, best = layout, found
+    return best.layout
 
 
 def halved(layout: ModelLayout, items: int) -> ModelLayout:
@@ -199,6 +188,28 @@ class _Found:
     left_s: float
 
 
+def _first_sweep(space: SearchSpace, budget_s: float) -> _Sweep:
+    return _Sweep(
+        space.layouts[0],
+        space.batches,
+        space.least_tokens,
+        space.most_tokens,
+        first_s=budget_s / _WINDOWS,
+        spare_s=budget_s * _FOR_OTHER_LAYOUTS if len(space.layouts) > 1 else 0.0,
+    )
+
+
+def _rival_sweep(space: SearchSpace, layout: ModelLayout, best: _Found) -> _Sweep:
+    """With fewer slots, and so with batches that are no smaller; compared at the same length."""
+    return _Sweep(
+        layout,
+        tuple(size for size in space.batches if size >= best.layout.max_batch),
+        space.least_tokens,
+        best.tokens,
+        hopeless_speed=HOPELESS * best.speed,
+    )
+
+
 def _sweep(sweep: _Sweep, window_s: float) -> Generator[Step, Reading, _Found]:
     """Measure batches until they get slower, or until there is no time for the next.
 
@@ -224,6 +235,19 @@ def _sweep(sweep: _Sweep, window_s: float) -> Generator[Step, Reading, _Found]:
             break
         predicted_s = reading.round_s * larger / batch
     return _Found(_tried(layout, speeds), _top(speeds), tokens, load_s, reading.left_s)
+
+
+def _again(standing: ModelLayout, best: _Found, rival: _Found) -> Generator[Step, Reading, _Found]:
+    """Measure the best so far once more, as its rival was: neighbours may have disturbed it.
+
+    Its speed is infinite when there is no time for that: who cannot be compared cannot be beaten.
+    """
+    batch = best.layout.max_batch
+    tokens = standing.slots * batch * rival.tokens
+    if rival.load_s + _PROBE_ROUNDS * tokens / best.speed > rival.left_s:
+        return replace(best, speed=math.inf, left_s=rival.left_s)
+    reading = yield Step(standing, batch, rival.tokens, _PROBE_ROUNDS)
+    return replace(best, speed=max(best.speed, tokens / reading.round_s), left_s=reading.left_s)
 
 
 def _top(speeds: dict[int, float]) -> float:
