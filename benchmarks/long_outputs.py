@@ -99,7 +99,7 @@ def _try(directory: Path, works: Sequence[Work], policy: Policy, streams: int) -
     with loaded(directory, policy.slots, 1) as generator:
         scheduler = SlotScheduler(generator, names, policy, works)
         outcome = scheduler.run(streams)
-        return Trial(outcome, scheduler.cuts)
+        return Trial(outcome, scheduler.loop.cuts)
 
 
 def _median(trials: Sequence[Trial], figure: Callable[[Trial], float]) -> float:

@@ -65,76 +65,83 @@ class Item:
         return self.work.limit - len(self.generated)
 
 
-class SlotScheduler:
-    """Runs one list of jobs under one policy. `generator` has as many replicas as slots."""
+class ClosedLoop:
+    """The streams and those of their jobs that wait; every method may be called in any thread.
 
-    def __init__(
-        self, generator: Any, token_names: Sequence[str], policy: Policy, works: Sequence[Work]
-    ) -> None:
-        self._generator = generator
-        self._token_names = token_names
+    It knows no generator: CTranslate2 drops a callback in a thread of its own, and a generator
+    whose last reference goes with it would end there, joining itself, and abort the process.
+    """
+
+    def __init__(self, policy: Policy, works: Sequence[Work]) -> None:
+        self.done: list[Item] = []
+        self.token_times_s: list[list[float]] = [[] for _ in range(policy.slots)]
+        self.handed_out_s = 0.0
         self._policy = policy
         self._works = iter(works)
         self._unfinished = 0
         self._waiting: list[Item] = []
-        self.done: list[Item] = []
-        self._token_times: list[list[float]] = [[] for _ in range(policy.slots)]
         self._lock = threading.Condition()
-        self._started_s = 0.0
-        self._handed_out_s = 0.0
-        self._free = policy.slots
-
-    def run(self, streams: int) -> Outcome:
-        """Serve all jobs to so many streams; the rate is that of the steady part.
-
-        Steady: from the end of the first tenth of the jobs until the last one was asked for.
-        """
-        cpu_before_s = process_time()
         self._started_s = perf_counter()
-        with self._lock:
-            for _ in range(streams):
-                self._arrive()
-        with ThreadPoolExecutor(self._policy.slots) as pool:
-            for slot in [pool.submit(self._serve, n) for n in range(self._policy.slots)]:
-                slot.result()
-        cpu_s = process_time() - cpu_before_s
-        produced = [Produced(time_s, time_s, 1) for slot in self._token_times for time_s in slot]
-        begin_s = ramp_end_s([item.ended_s for item in self.done])
-        return Outcome(
-            tokens_per_s=tokens_per_s(produced, begin_s, self._handed_out_s),
-            cpu_us_per_token=cpu_s * 1e6 / len(produced),
-            first_s=tuple(item.first_s - item.arrived_s for item in self.done),
-            total_s=tuple(item.ended_s - item.arrived_s for item in self.done),
-        )
+        self._free = policy.slots
 
     @property
     def cuts(self) -> int:
         """How often an item was stopped and put back."""
         return sum(item.cuts for item in self.done)
 
+    def begin(self, streams: int) -> None:
+        """So many streams have their first job ready: the clock runs."""
+        with self._lock:
+            self._started_s = perf_counter()
+            for _ in range(streams):
+                self._arrive()
+
+    def take(self, slot: int) -> list[Item]:
+        """Wait for the next batch; empty once every job has ended."""
+        with self._lock:
+            while not self._waiting and self._unfinished:
+                self._lock.wait()
+            if not self._unfinished:
+                return []
+            batch = self._pick(slot)
+            self._free -= 1
+            return batch
+
+    def release(self) -> None:
+        """The batch of a slot has ended."""
+        with self._lock:
+            self._free += 1
+            self._lock.notify_all()
+
+    def end(self, item: Item, now_s: float) -> None:
+        """The item has all its tokens; its stream asks for the next job."""
+        item.ended_s = now_s
+        with self._lock:
+            self.done.append(item)
+            self._unfinished -= 1
+            self._arrive()
+            self._lock.notify_all()
+
+    def put_back(self, item: Item) -> bool:
+        """Let the item go on in another batch, if there is anybody to make room for."""
+        with self._lock:
+            if not self._waiting:
+                return False
+            item.cuts += 1
+            self._waiting.append(item)
+            self._lock.notify_all()
+            return True
+
+    def now_s(self) -> float:
+        """Seconds since the beginning."""
+        return perf_counter() - self._started_s
+
     def _arrive(self) -> None:
         work = next(self._works, None)
         if work is not None:
-            self._handed_out_s = self._now_s()
-            self._waiting.append(Item(work, self._handed_out_s))
+            self.handed_out_s = self.now_s()
+            self._waiting.append(Item(work, self.handed_out_s))
             self._unfinished += 1
-
-    def _now_s(self) -> float:
-        return perf_counter() - self._started_s
-
-    def _serve(self, slot: int) -> None:
-        while True:
-            with self._lock:
-                while not self._waiting and self._unfinished:
-                    self._lock.wait()
-                if not self._unfinished:
-                    return
-                batch = self._pick(slot)
-                self._free -= 1
-            self._generate(batch, slot)
-            with self._lock:
-                self._free += 1
-                self._lock.notify_all()
 
     def _pick(self, slot: int) -> list[Item]:
         policy, waiting = self._policy, self._waiting
@@ -148,52 +155,72 @@ class SlotScheduler:
         self._waiting = [one for one in waiting if one not in batch]
         return batch
 
-    def _generate(self, batch: list[Item], slot: int) -> None:
-        # Without `end_token` the model's own would end an answer that happens to hit it.
-        self._generator.generate_batch(
-            [[*item.work.tokens, *item.generated] for item in batch],
-            max_length=max(item.remaining for item in batch),
-            include_prompt_in_result=False,
-            end_token=[],
-            callback=self._callback(batch, slot),
+
+class SlotScheduler:
+    """Runs one list of jobs under one policy. `generator` has as many replicas as slots."""
+
+    def __init__(
+        self, generator: Any, token_names: Sequence[str], policy: Policy, works: Sequence[Work]
+    ) -> None:
+        self._generator = generator
+        self._token_names = token_names
+        self._policy = policy
+        self.loop = ClosedLoop(policy, works)
+
+    def run(self, streams: int) -> Outcome:
+        """Serve all jobs to so many streams; the rate is that of the steady part.
+
+        Steady: from the end of the first tenth of the jobs until the last one was asked for.
+        """
+        loop, cpu_before_s = self.loop, process_time()
+        loop.begin(streams)
+        with ThreadPoolExecutor(self._policy.slots) as pool:
+            for slot in [pool.submit(self._serve, n) for n in range(self._policy.slots)]:
+                slot.result()
+        cpu_s = process_time() - cpu_before_s
+        produced = [Produced(at_s, at_s, 1) for slot in loop.token_times_s for at_s in slot]
+        begin_s = ramp_end_s([item.ended_s for item in loop.done])
+        return Outcome(
+            tokens_per_s=tokens_per_s(produced, begin_s, loop.handed_out_s),
+            cpu_us_per_token=cpu_s * 1e6 / len(produced),
+            first_s=tuple(item.first_s - item.arrived_s for item in loop.done),
+            total_s=tuple(item.ended_s - item.arrived_s for item in loop.done),
         )
 
-    def _callback(self, batch: list[Item], slot: int) -> Callable[[Any], bool]:
-        times, names = self._token_times[slot], self._token_names
-        running = started = len(batch)
-        cut_at, worth = self._policy.cut_at, self._policy.worth
+    def _serve(self, slot: int) -> None:
+        while batch := self.loop.take(slot):
+            self._generator.generate_batch(
+                [[*item.work.tokens, *item.generated] for item in batch],
+                max_length=max(item.remaining for item in batch),
+                include_prompt_in_result=False,
+                # Without it the model's own would end an answer that happens to hit it.
+                end_token=[],
+                callback=_callback(self.loop, self._policy, batch, slot, self._token_names),
+            )
+            self.loop.release()
 
-        def on_token(result: Any) -> bool:
-            nonlocal running
-            item, now_s = batch[result.batch_id], self._now_s()
-            times.append(now_s)
-            item.first_s = item.first_s or now_s
-            item.generated.append(names[result.token_id])
-            if item.remaining == 0:
-                running -= 1
-                self._end(item, now_s)
-                return True
-            if running <= cut_at < started and item.remaining >= worth * item.length:
-                return self._put_back(item)
-            return False
 
-        return on_token
+def _callback(
+    loop: ClosedLoop, policy: Policy, batch: list[Item], slot: int, names: Sequence[str]
+) -> Callable[[Any], bool]:
+    times_s = loop.token_times_s[slot]
+    running = started = len(batch)
 
-    def _end(self, item: Item, now_s: float) -> None:
-        item.ended_s = now_s
-        with self._lock:
-            self.done.append(item)
-            self._unfinished -= 1
-            self._arrive()
-            self._lock.notify_all()
-
-    def _put_back(self, item: Item) -> bool:
-        with self._lock:
-            if not self._waiting:
-                return False
-            item.cuts += 1
-            self._waiting.append(item)
+    def on_token(result: Any) -> bool:
+        nonlocal running
+        item, now_s = batch[result.batch_id], loop.now_s()
+        times_s.append(now_s)
+        item.first_s = item.first_s or now_s
+        item.generated.append(names[result.token_id])
+        if item.remaining == 0:
+            running -= 1
+            loop.end(item, now_s)
             return True
+        if running <= policy.cut_at < started and item.remaining >= policy.worth * item.length:
+            return loop.put_back(item)
+        return False
+
+    return on_token
 
 
 def within(budget_tokens: int | None, batch: list[Item]) -> list[Item]:

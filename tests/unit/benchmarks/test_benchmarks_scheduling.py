@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from benchmarks.harness import random_llama
-from benchmarks.harness.slots import Item, Policy, SlotScheduler, alike, within
+from benchmarks.harness.slots import ClosedLoop, Item, Policy, SlotScheduler, alike, within
 from benchmarks.harness.static_batches import Arrangement, Order, arranged, measure
 from benchmarks.harness.steady import Produced, ramp_end_s, tokens_per_s
 from benchmarks.harness.workload import BLOCK, Work, mixed, tokens_of
@@ -119,15 +119,15 @@ class _CountingEngine:
                     running.remove(index)
 
 
-def _answers(policy: Policy, works: Sequence[Work], streams: int) -> SlotScheduler:
+def _answers(policy: Policy, works: Sequence[Work], streams: int) -> ClosedLoop:
     scheduler = SlotScheduler(_CountingEngine(), [str(n) for n in range(2000)], policy, works)
     outcome = scheduler.run(streams)
     assert len(outcome.first_s) == len(works)
     assert all(0 <= first <= total for first, total in zip(*_times(outcome), strict=True))
-    for item in scheduler.done:
+    for item in scheduler.loop.done:
         begin = len(item.work.tokens)
         assert item.generated == [str(begin + n) for n in range(item.work.limit)]
-    return scheduler
+    return scheduler.loop
 
 
 def _times(outcome: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -144,8 +144,7 @@ def test_every_stream_is_served_to_its_limit(slots: int) -> None:
 def test_what_was_cut_goes_on_where_it_stopped() -> None:
     """A straggler is stopped while others wait, and its answer is whole all the same."""
     works = [Work((), ("x",) * 3, 200 if n % 4 == 0 else 4) for n in range(40)]
-    scheduler = _answers(Policy("cut", slots=1, batch=4, cut_at=1, worth=0.1), works, 12)
-    assert scheduler.cuts > 0
+    assert _answers(Policy("cut", slots=1, batch=4, cut_at=1, worth=0.1), works, 12).cuts > 0
 
 
 def test_nothing_is_cut_that_is_not_worth_it() -> None:
