@@ -15,7 +15,10 @@ list. A random model never ends, so limits decide and everybody makes the same t
 Every rate is that of the steady part (`harness/steady.py`): static batching until its first slot
 runs out, closed loops between the first tenth of the jobs and the last one asked for. Contenders
 alternate within a round, ratios are taken within a round, and a figure is the rounds' median. What
-would take too long gets the list's first block, which is as mixed as the whole.
+would take too long gets the list's first blocks, which are as mixed as the whole.
+
+Beside the ratio of the rates stands that of the processor time per token, the bus's included: it
+says less (a slot that idles costs nothing), but other users of the machine hardly change it.
 """
 
 from __future__ import annotations
@@ -89,6 +92,13 @@ class Found:
         return statistics.median(
             run.outcome.tokens_per_s / other.tokens_per_s
             for run, other in zip(self.worker[streams], yardstick, strict=True)
+        )
+
+    def cpu_ratio(self, streams: int) -> float:
+        """The best static batching's processor time per token, as a share of worker and bus."""
+        return statistics.median(
+            static.cpu_us_per_token / (run.outcome.cpu_us_per_token + run.bus_us_per_token)
+            for run, static in zip(self.worker[streams], self.static[self.best], strict=True)
         )
 
 
@@ -191,7 +201,7 @@ def _speeds(found: Found) -> Grid:
         **found.alone,
     }
     rows = [
-        (name, f"{_rate(outcomes):,.0f}", "", "", f"{_cpu_us(outcomes):,.0f}", "", "")
+        (name, f"{_rate(outcomes):,.0f}", "", "", "", f"{_cpu_us(outcomes):,.0f}", "", "")
         for name, outcomes in others.items()
     ]
     rows += [
@@ -199,6 +209,7 @@ def _speeds(found: Found) -> Grid:
             f"worker, {streams} streams",
             f"{_rate(_outcomes(found, streams)):,.0f}",
             f"{found.ratio(streams, static):.2f}",
+            f"{found.cpu_ratio(streams):.2f}",
             f"{found.ratio(streams, single):.2f}",
             f"{_cpu_us(_outcomes(found, streams)):,.0f}",
             f"{statistics.median(run.bus_us_per_token for run in runs):.0f}",
@@ -210,6 +221,7 @@ def _speeds(found: Found) -> Grid:
         "",
         "tokens/s",
         "of static",
+        "by CPU time",
         "of one at a time",
         "CPU µs/token",
         "bus µs/token",
@@ -241,6 +253,7 @@ def _figures(found: Found) -> dict[str, Any]:
             str(streams): {
                 "tokens_per_s": _rate(_outcomes(found, streams)),
                 "of_static": found.ratio(streams, static),
+                "of_static_by_cpu": found.cpu_ratio(streams),
                 "of_one_at_a_time": found.ratio(streams, found.alone[ONE_AT_A_TIME]),
                 "cpu_us_per_token": _cpu_us(_outcomes(found, streams)),
                 "feeder_share": statistics.median(run.feeder_share for run in runs),
