@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from penstock_worker.adapters.cuda_memory import cuda_memory_bytes
 from penstock_worker.adapters.machine import (
     Machine,
     available_memory_bytes,
@@ -107,6 +110,32 @@ def test_a_system_without_proc_still_has_memory_and_a_name(tmp_path: Path):
     machine = read_machine(tmp_path)
     assert machine.memory_bytes > 0
     assert machine.processors >= 1
+
+
+class Driver:
+    """What the CUDA driver answers; it is called by its C names."""
+
+    def __init__(self, fails: str | None = None) -> None:
+        self._fails = fails
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        def call(*arguments: Any) -> int:
+            if name == "cuDeviceTotalMem_v2":
+                arguments[0]._obj.value = 24 << 30
+            return int(name == self._fails)
+
+        return call
+
+
+def test_a_gpus_own_memory_is_what_its_driver_says():
+    """A driver that refuses, or that is not there, leaves it to the operator."""
+
+    def absent(name: str) -> Any:
+        raise OSError(name)
+
+    assert cuda_memory_bytes(lambda _: Driver()) == 24 << 30
+    assert cuda_memory_bytes(lambda _: Driver(fails="cuInit")) is None
+    assert cuda_memory_bytes(absent) is None
 
 
 def test_machines_alike_share_a_fingerprint(tmp_path: Path):

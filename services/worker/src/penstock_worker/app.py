@@ -21,7 +21,7 @@ from penstock_shared.runtime.kv import BucketMirror, BucketStore
 from penstock_shared.runtime.model_catalog import ModelCatalog, announce, seed
 from penstock_shared.runtime.provision import provision, provision_volatile
 from penstock_worker.adapters.cancellations import ControlCancellations
-from penstock_worker.adapters.ctranslate2_devices import choose_target
+from penstock_worker.adapters.ctranslate2_devices import Target, choose_target
 from penstock_worker.adapters.echo_engine import ECHO_RECORD
 from penstock_worker.adapters.layout_store import LayoutStore
 from penstock_worker.adapters.machine import Machine, read_machine
@@ -77,12 +77,14 @@ class App:
         machine = read_machine()
         if settings.processors is not None:
             machine = replace(machine, processors=settings.processors)
-        shelf = self._shelf(machine)
+        target = choose_target(settings.device)
+        shelf = self._shelf(machine, target)
         broker = await Broker.connect(settings.nats_url, name=settings.instance)
         self._broker = broker
         await provision(broker, settings.stream_replicas)
         broker.on_reconnect(lambda: provision_volatile(broker))
-        self._budget_bytes = budget_bytes(machine.memory_bytes, settings.memory_budget_bytes)
+        available_bytes = target.memory_bytes or machine.memory_bytes
+        self._budget_bytes = budget_bytes(available_bytes, settings.memory_budget_bytes)
         self._residents = Residents(shelf, self._clock, budget_bytes=self._budget_bytes)
         self._cancellations = ControlCancellations(broker)
         await self._cancellations.start()  # before the first job is pulled
@@ -133,9 +135,8 @@ class App:
             await self._cancellations.stop()
         await self._broker.close()
 
-    def _shelf(self, machine: Machine) -> ShelfWithEcho:
+    def _shelf(self, machine: Machine, target: Target) -> ShelfWithEcho:
         settings = self.settings
-        target = choose_target(settings.device)
         layouts = LayoutStore(settings.tuning_dir)
         return ShelfWithEcho(
             DiskShelf(

@@ -8,6 +8,7 @@ from typing import Final, Literal
 import ctranslate2
 
 from penstock_shared.contracts.errors import PermanentError
+from penstock_worker.adapters.cuda_memory import cuda_memory_bytes
 
 _PREFERRED: Final = {
     "cpu": ("int8", "int8_float32", "int16", "float32"),
@@ -23,6 +24,8 @@ class Target:
     compute_type: str
     engine_version: str
     """CTranslate2's: another one may be fast elsewhere."""
+    memory_bytes: int | None
+    """Of a device with memory of its own, if its driver tells."""
 
 
 def choose_target(wanted: Literal["cpu", "cuda", "auto"]) -> Target:
@@ -41,4 +44,5 @@ def choose_target(wanted: Literal["cpu", "cuda", "auto"]) -> Target:
     device: Literal["cpu", "cuda"] = "cuda" if present and wanted != "cpu" else "cpu"
     supported = ctranslate2.get_supported_compute_types(device)
     compute_type = next((name for name in _PREFERRED[device] if name in supported), "float32")
-    return Target(device, compute_type, ctranslate2.__version__)
+    memory_bytes = cuda_memory_bytes() if device == "cuda" else None
+    return Target(device, compute_type, ctranslate2.__version__, memory_bytes)
