@@ -13,10 +13,15 @@ import pytest
 
 from penstock_shared.contracts.models import ModelKind, ModelLayout, ModelLimits
 from penstock_shared.runtime.clock import SystemClock
+from penstock_shared.runtime.model_catalog import ModelCatalog, read_manifest
+from penstock_worker.adapters.ctranslate2_devices import choose_target
 from penstock_worker.adapters.layout_store import LayoutKey, LayoutStore
+from penstock_worker.adapters.machine import read_machine
+from penstock_worker.adapters.model_shelf import DiskShelf
 from penstock_worker.adapters.tuner import Trial, Tuner
 from penstock_worker.domain.tuning import candidates
 
+MODELS = Path(__file__).parents[3] / "models"
 KEY = LayoutKey(
     model="tiny",
     version="1.0",
@@ -34,6 +39,8 @@ SPACE = candidates(2, "cpu", ModelKind.TEXT, ModelLimits(), "int8")
 HOLDER = """
 import sys, time
 from pathlib import Path
+from penstock_shared.runtime.model_catalog import ModelCatalog, read_manifest
+from penstock_worker.adapters.ctranslate2_devices import choose_target
 from penstock_worker.adapters.layout_store import LayoutStore
 with LayoutStore(Path(sys.argv[1])).alone():
     print("held", flush=True)
@@ -175,3 +182,24 @@ def test_the_lock_is_free_when_its_holder_has_died(tmp_path: Path):
         thread.join(30)
         assert waited.is_set()
         assert trials.loads > 0
+
+
+def test_a_real_model_is_tuned_once_for_all_workers_of_a_machine(tmp_path: Path):
+    """The bundled model through its own engine; a second worker loads it as the first one found."""
+    catalog = ModelCatalog([MODELS])
+    limits = ModelLimits(max_batch=4)
+    record = read_manifest(MODELS / "penstock-small").record().model_copy(update={"limits": limits})
+    target, machine = choose_target("cpu"), read_machine()
+    layouts = []
+    for _ in range(2):
+        store = LayoutStore(tmp_path)
+        shelf = DiskShelf(catalog, store, tuner(store, 0.3), target, machine)
+        expected_bytes = shelf.memory_bytes(record)
+        resident = shelf.load(record)
+        resident.engine.close()
+        assert 0 < resident.memory_bytes <= expected_bytes
+        layouts.append(resident.layout)
+    assert layouts[0] == layouts[1]
+    assert layouts[0].slots * layouts[0].threads <= machine.processors
+    assert layouts[0].max_batch <= 4
+    assert sum(path.suffix == ".json" for path in tmp_path.iterdir()) == 1
