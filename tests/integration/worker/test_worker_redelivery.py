@@ -14,7 +14,7 @@ from penstock_shared.contracts.dead import DeadLetter
 from penstock_shared.contracts.envelope import Envelope
 from penstock_shared.contracts.errors import TransientError, UnavailableError
 from penstock_shared.contracts.jobs import Job
-from penstock_shared.contracts.requests import RequestEnded, Status
+from penstock_shared.contracts.requests import RequestEnded, Status, terminal_type
 from penstock_shared.contracts.streams import DEAD, JOBS, Bucket, job_consumer
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.runtime.broker import Broker
@@ -23,28 +23,33 @@ from penstock_shared.runtime.consumer import DurableConsumer
 from penstock_shared.runtime.keyring import data_key_name
 from penstock_shared.runtime.kv import purge
 from penstock_worker.adapters.nats_responses import NatsResponses
-from penstock_worker.domain.ending import cancelled_unstarted
+from penstock_worker.adapters.nats_returns import NatsReturns
+from penstock_worker.domain.ending import cancelled_unstarted, failed_unstarted
+from penstock_worker.errors import PoisonError
 from penstock_worker.handlers.terminals import Terminals
 
 
-async def hand_back(rig: WorkerRig, times: int) -> None:
-    """Take the only job and give it back, as holders that died would have."""
+async def let_holders_die(rig: WorkerRig, times: int) -> None:
+    """The only job is taken and begun, and its holder gone, so many times."""
     consumer = DurableConsumer(rig.broker, job_consumer("echo", Lane.STANDARD), credit=1)
     await consumer.start()
     for _ in range(times):
         delivery = await asyncio.wait_for(consumer.get(), 5)
-        await delivery.nak(0.001)
+        await NatsReturns(rig.broker).crashes(delivery)
+        await delivery.nak(0.001, failed=True)
     await consumer.stop()
     await consumer.close()
 
 
-async def write_terminal(rig: WorkerRig, job: Job) -> RequestEnded:
+async def write_terminal(
+    rig: WorkerRig, job: Job, ended: RequestEnded | None = None
+) -> RequestEnded:
     """Somebody else ends the request."""
-    ended = cancelled_unstarted(job, SystemClock().now())
+    ended = ended or cancelled_unstarted(job, SystemClock().now())
     await rig.broker.publish(
         subjects.request_event(TENANT, job.request_id),
         ended.model_dump_json().encode(),
-        Envelope(id="somebody-else", source="/t", type="penstock.request.cancelled.v1"),
+        Envelope(id="somebody-else", source="/t", type=terminal_type(ended.status)),
         expected_last_seq=job.expected_seq,
     )
     return ended
@@ -63,7 +68,7 @@ async def test_a_job_redelivered_after_its_fact_is_only_acknowledged(rig: Worker
     await rig.settled()
     await rig.workers.pop().stop()
     await rig.publish(job)
-    await hand_back(rig, 1)
+    await let_holders_die(rig, 1)
     await rig.start_worker()
     await rig.settled()
     assert await rig.facts(job) == 2
@@ -74,7 +79,7 @@ async def test_a_job_redelivered_after_its_fact_is_only_acknowledged(rig: Worker
 async def test_a_redelivered_job_runs_under_a_new_run(rig: WorkerRig):
     """An earlier holder that left no fact leaves no trace either."""
     job, client = await rig.submit("hello world")
-    await hand_back(rig, 2)
+    await let_holders_die(rig, 2)
     await rig.start_worker()
     final = await client.final()
     assert (final.status, final.text) == (Status.COMPLETED, "hello world")
@@ -104,9 +109,9 @@ async def test_the_same_job_published_twice_has_one_fact(rig: WorkerRig):
 
 
 async def test_a_job_whose_holders_keep_dying_ends_as_poison(rig: WorkerRig):
-    """After three deliveries without an end: fact, then DEAD with sealed content, then term."""
+    """After three crashes: fact, then DEAD with sealed content, then term."""
     job, client = await rig.submit("hello")
-    await hand_back(rig, 3)
+    await let_holders_die(rig, 3)
     await rig.start_worker()
     final = await client.final()
     assert final.status is Status.FAILED
@@ -117,6 +122,20 @@ async def test_a_job_whose_holders_keep_dying_ends_as_poison(rig: WorkerRig):
     assert letter is not None
     assert (letter.stream, letter.deliveries, letter.error.code) == (JOBS, 4, "poison")
     assert job.request_id not in letter.content
+
+
+async def test_a_holder_that_dies_between_fact_and_dead_loses_no_letter(rig: WorkerRig):
+    """The next one finds the fact of a job that was given up, and buries it."""
+    job = await rig.route("hello")
+    await write_terminal(rig, job, failed_unstarted(job, SystemClock().now(), PoisonError("died")))
+    await rig.publish(job)
+    await let_holders_die(rig, 1)
+    await rig.start_worker()
+    await rig.settled()
+    letter = await dead_letter(rig)
+    assert letter is not None
+    assert (letter.error.code, letter.error.message) == ("poison", "died")
+    assert await rig.facts(job) == 2
 
 
 @pytest.mark.parametrize("payload", [b"not json", b'{"request_id":"x"}'])

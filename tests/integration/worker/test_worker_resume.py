@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from tests.support.job_line import JobLine, die
 from tests.support.seamless import inherited, streamed
 from tests.support.worker_rig import Listener, WorkerRig
+from tokenizers import Tokenizer
 
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.jobs import Job
@@ -28,48 +29,62 @@ def models_dir(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
+def beginnings(text: str) -> list[str]:
+    """What was shown after each token but the last."""
+    tokenizer = Tokenizer.from_file(str(MODELS / MODEL / "tokenizer.json"))
+    offsets = tokenizer.encode(text, add_special_tokens=False).offsets
+    ends = sorted({end for _, end in offsets} - {len(text)})
+    assert len(ends) > 4
+    return [text[:end] for end in ends]
+
+
 async def left_behind(
-    rig: WorkerRig, prompt: str, shown: Iterable[str], sampling: Sampling = LIMIT
-) -> tuple[Job, Listener]:
-    """A job whose first holder died after it had shown these deltas."""
-    job = await rig.route(prompt, model=MODEL, sampling=sampling, deadline_s=120)
-    client, run = await rig.listen(job.request_id), rig.ids.new()
-    subject = subjects.responses(job.tenant, job.request_id)
-    for n, text in enumerate(shown):
-        await rig.broker.publish_core(subject, encode_delta(job.attempt, run, n, text))
-    await rig.broker.flush()
+    rig: WorkerRig, prompt: str, shown: Sequence[str], sampling: Sampling = LIMIT
+) -> list[tuple[Job, Listener]]:
+    """A job for each of these texts: its first holder died after it had shown it, in two deltas."""
+    made = []
     async with JobLine(rig.broker, model=MODEL) as line:
-        await rig.publish(job)
-        await die(await line.take())
-    return job, client
+        held = []
+        for text in shown:
+            job = await rig.route(prompt, model=MODEL, sampling=sampling, deadline_s=120)
+            client, run = await rig.listen(job.request_id), rig.ids.new()
+            subject = subjects.responses(job.tenant, job.request_id)
+            for n, part in enumerate((text[:1], text[1:])):
+                delta = encode_delta(job.attempt, run, n, part)
+                await rig.broker.publish_core(subject, delta)
+            await rig.broker.flush()
+            await rig.publish(job)
+            held.append(await line.take())
+            made.append((job, client))
+        for delivery in held:
+            await die(delivery)
+    return made
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 async def test_cut_anywhere_the_answer_is_the_uninterrupted_one(
     rig: WorkerRig, models_dir: Path, prompt: str
 ):
-    """Greedy, the reference model, a holder that died after each delta in turn (I6).
+    """Greedy, the reference model, a holder that died after each token in turn (I6).
 
     Text, ending and stream are those of an undisturbed run, and only what the successor itself
     generated is its usage (I3).
     """
-    settings = {"echo_model": False, "models_dir": models_dir, "delta_interval_ms": 0}
+    settings = {"echo_model": False, "models_dir": models_dir}
     first = await rig.start_worker(**settings)
     job, client = await rig.submit(prompt, model=MODEL, sampling=LIMIT)
     whole = await client.final(60)
-    pieces = [delta.text for delta in client.deltas]
     tokens = (await rig.terminal(job)).usage.output_tokens
     await first.stop()
     rig.workers.remove(first)
-    assert len(pieces) > 4
 
-    cuts = range(1, len(pieces))
-    interrupted = [await left_behind(rig, prompt, pieces[:cut]) for cut in cuts]
+    shown = beginnings(whole.text)
+    interrupted = await left_behind(rig, prompt, shown)
     await rig.start_worker(**settings)
-    for cut, (job, client) in zip(cuts, interrupted, strict=True):
+    for text, (job, client) in zip(shown, interrupted, strict=True):
         final = await client.final(60)
-        assert (final.text, final.status) == (whole.text, whole.status), f"cut after {cut}"
-        assert inherited(client, final) == "".join(pieces[:cut])
+        assert (final.text, final.status) == (whole.text, whole.status), f"cut after {text!r}"
+        assert inherited(client, final) == text
         assert streamed(client, final) == whole.text
         assert 0 < (await rig.terminal(job)).usage.output_tokens < tokens
 
@@ -77,7 +92,7 @@ async def test_cut_anywhere_the_answer_is_the_uninterrupted_one(
 async def test_a_sampled_answer_goes_on_after_what_was_shown(rig: WorkerRig, models_dir: Path):
     """Its end is another one each time; its beginning is what the client has."""
     warm = Sampling(max_output_tokens=24, temperature=1.0)
-    made = [await left_behind(rig, PROMPTS[0], ['{"', "an"], warm) for _ in range(4)]
+    made = await left_behind(rig, PROMPTS[0], ['{"an'] * 4, warm)
     await rig.start_worker(echo_model=False, models_dir=models_dir)
     for _, client in made:
         final = await client.final(60)
@@ -93,7 +108,7 @@ async def test_an_answer_that_was_shown_to_its_end_is_ended(rig: WorkerRig, mode
     whole = await client.final(60)
     await first.stop()
     rig.workers.remove(first)
-    _, client = await left_behind(rig, PROMPTS[0], [whole.text])
+    [(_, client)] = await left_behind(rig, PROMPTS[0], [whole.text])
     await rig.start_worker(**settings)
     final = await client.final(60)
     assert (final.text, final.status) == (whole.text, whole.status)

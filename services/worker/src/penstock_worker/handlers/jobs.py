@@ -32,7 +32,7 @@ from penstock_worker.domain.ending import (
 )
 from penstock_worker.domain.generation import Generation, Stop
 from penstock_worker.domain.resident import Resident
-from penstock_worker.errors import HandedBackError, PoisonError
+from penstock_worker.errors import EngineError, HandedBackError, PoisonError
 from penstock_worker.handlers.answers import Answers
 from penstock_worker.handlers.preparation import WRITE_MARGIN, Preparation, Prepared
 from penstock_worker.handlers.residents import Residents
@@ -42,6 +42,8 @@ from penstock_worker.handlers.tickets import Ticket
 from penstock_worker.ports import Cancellations
 
 _AT_ONCE_S: Final = 0.001
+_BURIED: Final = frozenset({PoisonError.default_code, EngineError.default_code})
+"""Failures whose jobs lie in DEAD, too: the fact was written when they had failed three times."""
 Fact = RequestEnded | AttemptFailed
 
 
@@ -95,7 +97,7 @@ class JobHandler:
         `on_start` is called when the job leaves the line for a slot.
         """
         job = job_of(delivery)
-        if delivery.deliveries > 1 and await self._is_over(job):
+        if delivery.deliveries > 1 and await self._is_over(job, delivery):
             return
         crashes = await self._returns.crashes(delivery)
         if crashes >= POISON_AFTER_DELIVERIES:
@@ -110,16 +112,19 @@ class JobHandler:
         await self._write(job, fact, text, delivery.headers.get(TRACEPARENT))
 
     async def reject(self, delivery: Delivery, error: PenstockError) -> None:
-        """Tell the client, if the job says who that is, then bury the message."""
+        """Tell the client, if the job says who that is, then bury the message.
+
+        The model is blamed first: once the fact stands, nobody comes this way again.
+        """
         try:
             job = job_of(delivery)
         except SchemaError:
             job = None
         if job is not None:
-            ended = failed_unstarted(job, self._clock.now(), error)
-            await self._write(job, ended, "", delivery.headers.get(TRACEPARENT))
             if isinstance(error, PoisonError):
                 await self._model_crashes.blame(job.model, job.request_id)
+            ended = failed_unstarted(job, self._clock.now(), error)
+            await self._write(job, ended, "", delivery.headers.get(TRACEPARENT))
         await self._dead.bury(JOBS, delivery, error)
 
     async def _write(self, job: Job, fact: Fact, text: str, parent: str | None) -> None:
@@ -129,15 +134,19 @@ class JobHandler:
         elif await self._terminals.write(job, fact, text, parent):
             _count(job, fact)
 
-    async def _is_over(self, job: Job) -> bool:
+    async def _is_over(self, job: Job, delivery: Delivery) -> bool:
         """Whether an earlier delivery came as far as the fact: its ack was lost, or it died.
 
-        It may have died before its final frame, so that is shown again.
+        It may have died before its final frame, so that is shown again; and, where it gave the
+        job up, before DEAD had it.
         """
         over, ended = await self._terminals.standing(job)
         if ended is not None:
             with contextlib.suppress(ErasedError):  # then there is nothing left to show
                 await self._terminals.show(job, ended, await self._answers.text_of(job, ended))
+            if ended.error is not None and ended.error.code in _BURIED:
+                given_up = PenstockError(ended.error.message, code=ended.error.code)
+                await self._dead.bury(JOBS, delivery, given_up)
         return over
 
     async def _outcome(
