@@ -109,7 +109,7 @@ class Stack:
 
 @contextlib.contextmanager
 def running(
-    env: dict[str, str] | None = None, *, workers: int = 1, data_dir: Path | None = None
+    env: dict[str, str] | None = None, *, workers: int | str = 1, data_dir: Path | None = None
 ) -> Iterator[Stack]:
     """`penstock up` on a fresh directory (or on a given one, for a warm start); drained at last.
 

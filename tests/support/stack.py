@@ -24,7 +24,8 @@ class Stack:
     data_dir: Path
     services: str | None = None
     env: dict[str, str] = field(default_factory=dict)
-    workers: int = 1
+    workers: int | str = 1
+    """What `--workers` says."""
     process: subprocess.Popen[bytes] | None = None
     _log: IO[bytes] | None = None
 

@@ -59,7 +59,6 @@ async def test_workers_come_with_the_queue_and_go_with_it(start_stack, dummies, 
     assert not workers(stack)
     bus = await nats.connect(stack.services_bus())
     jetstream = bus.jetstream()
-    await jetstream.add_stream(name=JOBS, subjects=[EVERY_JOB])
     await jetstream.add_consumer(JOBS, durable_name="small-standard", filter_subject=EVERY_JOB)
     for _ in range(40):
         await jetstream.publish(job("acme", "small", Lane.STANDARD), b"{}")
@@ -86,7 +85,6 @@ async def test_a_stop_waits_for_a_worker_that_already_drains(start_stack, dummie
     stack.ready()
     bus = await nats.connect(stack.services_bus())
     jetstream = bus.jetstream()
-    await jetstream.add_stream(name=JOBS, subjects=[EVERY_JOB])
     await jetstream.add_consumer(JOBS, durable_name="small-standard", filter_subject=EVERY_JOB)
     await jetstream.publish(job("acme", "small", Lane.STANDARD), b"{}")
     wait_until(lambda: "worker-1 started" in diary.read_text(), "a worker")

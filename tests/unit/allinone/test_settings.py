@@ -25,6 +25,7 @@ def test_all_services_start_unless_some_are_named():
         ("PENSTOCK_SERVICES", "biling", "billing"),
         ("PENSTOCK_NATS_TOPOLOGY", "ring", "cluster3"),
         ("PENSTOCK_STREAM_REPLICAS", "two", "1, 3 or 5"),
+        ("PENSTOCK_ECHO_MODEL", "perhaps", "1 or 0"),
     ],
 )
 def test_a_wrong_value_names_its_variable_and_the_choices(variable, value, hint):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
 
 from penstock.data_dir import resolve_data_dir
 from penstock.errors import OperatorError
@@ -39,6 +39,8 @@ class UpSettings(BaseModel):
     topology: Topology
     log_level: str
     models_dir: Path | None
+    # Workers then serve `echo` besides; they read the variable themselves.
+    echo_model: bool
     # Servers of the operator's own; None means the embedded one.
     nats_url: SecretStr | None
     # The system account's user on an own NATS.
@@ -71,6 +73,7 @@ def read_settings(
         topology=_topology(environ.get("PENSTOCK_NATS_TOPOLOGY", Topology.SINGLE.value)),
         log_level=environ.get("PENSTOCK_LOG_LEVEL", "info"),
         models_dir=_path(environ.get("PENSTOCK_MODELS_DIR")),
+        echo_model=_flag("PENSTOCK_ECHO_MODEL", environ),
         nats_url=_secret(environ.get("PENSTOCK_NATS_URL")),
         nats_sys_url=_secret(environ.get("PENSTOCK_NATS_SYS_URL")),
         postgres_dsn=_secret(environ.get("PENSTOCK_POSTGRES_DSN")),
@@ -149,6 +152,16 @@ def _replicas(text: str | None) -> int | None:
             f"PENSTOCK_STREAM_REPLICAS is {text!r}.", "Set it to 1, 3 or 5, or leave it unset."
         )
     return int(text)
+
+
+def _flag(variable: str, environ: Mapping[str, str]) -> bool:
+    """Whether a variable says yes, in the words that the services understand, too."""
+    try:
+        return TypeAdapter(bool).validate_python(environ.get(variable) or "0")
+    except ValidationError as error:
+        raise OperatorError(
+            f"{variable} is {environ[variable]!r}.", "Set it to 1 or 0, or leave it unset."
+        ) from error
 
 
 def _secret(text: str | None) -> SecretStr | None:

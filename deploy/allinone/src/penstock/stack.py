@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from penstock.announced_models import announce_models
 from penstock.autoscaler import Autoscaler, job_lags
 from penstock.blueprint import Blueprint, draw_up
 from penstock.bootstrap import DEMO_TENANT, DemoTenant, ensure_demo_tenant
@@ -119,9 +120,20 @@ class _Stack:
 
     async def _become_ready(self) -> None:
         await self._supervisor.until_ready()
+        await self._announce_models()
         self._demo = await self._provide_demo()
         self._publish()
         self._options.announce(self._ready(self._demo))
+
+    async def _announce_models(self) -> None:
+        blueprint = self._blueprint
+        if "worker" in blueprint.settings.services:
+            await announce_models(
+                blueprint.addresses.nats_url,
+                blueprint.plan.endpoints.stream_replicas,
+                blueprint.plan.models_dir,
+                echo=blueprint.settings.echo_model,
+            )
 
     async def _follow_queue(self) -> None:
         """Scale the workers for as long as the stack runs, if their number is not fixed."""
