@@ -2,7 +2,9 @@
 
 Three times on one worker: the quiet tenant alone; the flood as the router hands it on (so many jobs
 in the fair lane as a tenant may have in flight, the rest in the over-share lane); and the whole
-flood in the quiet tenant's own lane, which shows the worker's own fairness, without the router.
+flood in the quiet tenant's own lane, as it would be without the router's cap. The worker can only
+order what it has fetched, and a lane's stream is in order of arrival, so the last shows what the
+cap is for.
 
 "First in, first out" is computed, not measured: a job that comes behind the flood would start when
 the last of the flood ends. Waits count from the publish to the first delta.
@@ -32,7 +34,7 @@ FLOODING: Final = "flooding"
 QUIET: Final = "quiet"
 ALONE: Final = "alone"
 LANES: Final = "flood in the fair and the over-share lane"
-ONE_LANE: Final = "flood in one lane"
+ONE_LANE: Final = "flood in one lane, no cap"
 FLOOD_OUTPUT_TOKENS: Final = (16, 128)
 QUIET_TOKENS: Final = (16, 32)
 _EVERY_S: Final = 1.0
