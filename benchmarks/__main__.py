@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import shlex
+import signal
 import sys
 from typing import Final
 
@@ -22,6 +23,7 @@ NAMES: Final = (
     "engine_efficiency",
     "latency_under_load",
     "fairness",
+    "autoscale",
     "long_outputs",
 )
 
@@ -38,6 +40,7 @@ def main() -> int:
     if unknown := set(given.names) - set(NAMES):
         parser.error(f"no benchmark is named {', '.join(sorted(unknown))}")
     console = Console(highlight=False, stderr=given.json, quiet=given.json)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is stopped
     describe_machine()  # the load before, not the one that we cause
     command = "python -m benchmarks " + shlex.join(sys.argv[1:])
     for name in given.names or NAMES:
