@@ -1,96 +1,74 @@
-"""Who shares a batch."""
+"""Who shares a batch, how long one waits for company, and when the last ones should move on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from penstock_shared.contracts.subjects import Lane
-from penstock_worker.domain.batching import LANE_ORDER, batch_size, length_spread, pick
-from penstock_worker.ports import SamplingOptions
-
-_GREEDY = SamplingOptions()
-_WARM = SamplingOptions(temperature=0.8, top_p=0.9)
-
-
-@dataclass(frozen=True, eq=False)
-class Waiting:
-    prompt_tokens: int = 20
-    lane: Lane = Lane.STANDARD
-    options: SamplingOptions = _GREEDY
-    alone: bool = False
-
-
-waiting_lists = st.lists(
-    st.builds(
-        Waiting,
-        prompt_tokens=st.integers(0, 2000),
-        lane=st.sampled_from(Lane),
-        options=st.sampled_from([_GREEDY, _WARM]),
-        alone=st.booleans(),
-    ),
-    min_size=1,
-    max_size=40,
+from penstock_worker.domain.batching import (
+    CutRule,
+    Room,
+    Size,
+    alike,
+    batch_size,
+    batch_window_s,
+    context_budget_tokens,
+    worth_cutting,
 )
 
-
-@given(waiting_lists, st.integers(1, 16))
-def test_a_batch_is_led_by_the_first_of_the_most_urgent_lane_and_is_alike(waiting, size):
-    """Its laws: the leader is in it, all fit the leader, it is no larger than asked for."""
-    batch = pick(waiting, size)
-    leader = min(waiting, key=lambda one: LANE_ORDER.index(one.lane))
-    assert leader in batch
-    assert len(batch) <= size
-    assert len(set(batch)) == len(batch)
-    if len(batch) > 1:
-        assert not any(one.alone for one in batch)
-    for one in batch:
-        assert one.options == leader.options
-        spread = length_spread(leader.prompt_tokens)
-        assert abs(one.prompt_tokens - leader.prompt_tokens) <= spread
+SHORT = Size(length=16, expected=16)
+LONG = Size(length=256, expected=256)
 
 
-@given(waiting_lists, st.integers(1, 16))
-def test_everybody_gets_a_turn(waiting, size):
-    """Taking batch after batch empties any line: nobody is left out."""
-    left = list(waiting)
-    for _ in range(len(waiting)):
-        if not left:
-            break
-        batch = pick(left, size)
-        left = [one for one in left if one not in batch]
-    assert left == []
-
-
-def test_an_urgent_lane_comes_first_and_takes_others_along():
-    """Interactive leads; an older batch job of its length fills the free place."""
-    slow, urgent = Waiting(lane=Lane.BATCH), Waiting(lane=Lane.INTERACTIVE)
-    assert pick([slow, urgent], 1) == [urgent]
-    assert pick([slow, urgent], 2) == [urgent, slow]
-
-
-def test_a_redelivered_job_runs_alone():
-    """It may be the one that kills its process: whoever shares its batch would die with it."""
-    suspect = Waiting(alone=True)
-    assert pick([suspect, Waiting(), Waiting()], 8) == [suspect]
-    first = Waiting()
-    assert pick([first, suspect], 8) == [first]
-
-
-def test_lengths_that_do_not_fit_wait_for_a_batch_of_their_own():
-    """Mixed lengths are fed token by token: 16 and 256 stay apart, 256 and 300 do not."""
-    short, long, longer = Waiting(16), Waiting(256), Waiting(300)
-    assert pick([short, long, longer], 8) == [short]
-    assert pick([long, short, longer], 8) == [long, longer]
+def test_only_prompts_of_similar_length_are_prefilled_together():
+    """Mixed lengths are fed token by token, which costs more than two batches."""
+    assert alike(SHORT, Size(32, 500))
+    assert not alike(SHORT, Size(33, 16))
+    assert alike(LONG, Size(320, 16))
+    assert alike(LONG, Size(192, 16))
+    assert not alike(LONG, Size(321, 16))
 
 
 @pytest.mark.parametrize(
-    ("waiting", "free", "most", "size"),
-    [(1, 2, 8, 1), (2, 2, 8, 1), (20, 2, 8, 8), (9, 2, 8, 5), (3, 1, 8, 3)],
+    ("waiting", "free_slots", "max_batch", "size"),
+    [(1, 2, 8, 1), (2, 2, 8, 1), (3, 2, 8, 2), (16, 2, 8, 8), (100, 2, 8, 8), (5, 0, 8, 5)],
 )
-def test_free_slots_share_what_waits(waiting, free, most, size):
-    """Two slots and two items: one each, for a slot is a processor."""
-    assert batch_size(waiting, free, most) == size
+def test_no_free_slot_stays_idle(waiting: int, free_slots: int, max_batch: int, size: int):
+    """Those who wait are spread over the free slots before batches are filled."""
+    assert batch_size(waiting, free_slots, max_batch) == size
+
+
+def test_the_window_adapts_to_load():
+    """None when nothing runs, none when a batch is full, and shorter as company arrives."""
+    windows_s = [batch_window_s(0.01, running=1, waiting=n, max_batch=8) for n in range(1, 9)]
+    assert windows_s == sorted(windows_s, reverse=True)
+    assert windows_s[-1] == 0
+    assert batch_window_s(0.01, running=0, waiting=1, max_batch=8) == 0
+
+
+def test_long_contexts_leave_less_room():
+    """A batch holds as many tokens as pay off, and one item in any case."""
+    room = Room(items=8, context_tokens=800)
+    assert room.fits([], LONG)
+    assert not room.fits([LONG], LONG)
+    assert room.fits([SHORT] * 7, SHORT)
+    assert not room.fits([SHORT] * 8, SHORT)
+    assert Room(items=2, context_tokens=None).fits([LONG], LONG)
+
+
+def test_the_context_budget_is_what_the_weights_cost_to_read():
+    """30 MB of weights and 36 kB of cache per token: the 800 tokens that were measured."""
+    assert context_budget_tokens(30_000_000, 36_864) == 813
+    assert context_budget_tokens(1_000_000, 8_192) == 512  # steps have other costs, too
+    assert context_budget_tokens(30_000_000, 0) is None
+
+
+def test_stragglers_move_on_only_when_it_pays():
+    """Few are left, somebody waits, and more is to be generated than half of what is read again."""
+    rule = CutRule(stragglers=2, worthwhile=0.5)
+    left = Size(length=100, expected=50)
+    assert worth_cutting(rule, [left], 1)
+    assert worth_cutting(rule, [left, left], 1)
+    assert not worth_cutting(rule, [left, left, left], 1)
+    assert not worth_cutting(rule, [left], 0)
+    assert not worth_cutting(rule, [], 1)
+    assert not worth_cutting(rule, [left, Size(length=100, expected=49)], 1)

@@ -132,9 +132,9 @@ class Line(Generic[W]):
         leader = min(candidates, key=lambda one: (ranks[one], self._served[one.tenant]))
         self._now_served = max(self._now_served, self._served[leader.tenant])
         floor = self._served[leader.tenant]
+        room = room_of(leader)
         batch = [leader]
         self._take(leader)
-        room = room_of(leader)
         for one in self._by_turns({one: ranks[one] for one in candidates if _fit(leader, one)}):
             if (
                 len(batch) == room.items
