@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 from tests.support.router import IDS, StartRouter, admit, last_of, routed_of
 
+from penstock_router.adapters.nats_request_log import NatsRequestLog
+from penstock_router.adapters.sweeper import Sweeper
 from penstock_router.app import App
+from penstock_router.domain.open_requests import OpenRequests
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.envelope import Envelope
 from penstock_shared.contracts.requests import (
@@ -21,6 +25,7 @@ from penstock_shared.contracts.requests import (
 from penstock_shared.contracts.streams import JOBS
 from penstock_shared.contracts.usage import Usage
 from penstock_shared.runtime.broker import Broker
+from penstock_shared.runtime.clock import SystemClock
 from penstock_shared.runtime.request_log import (
     DEADLINE_HEADER,
     RequestLogReader,
@@ -110,6 +115,20 @@ async def test_malformed_facts_do_not_end_the_sweeper(
     await admit(broker, request_id, deadline_s=0.5)
     assert (await until_ended(broker, request_id)).reason == "expired"
     assert router.problems() == []
+
+
+async def test_the_counts_are_whole_before_anybody_is_admitted(broker: Broker) -> None:
+    """When `start` returns, what EVENTS holds is counted: a restart opens no gate (I9)."""
+    headers = Envelope(id="x", source="/t", type=RequestRouted.TYPE).headers()
+    headers[DEADLINE_HEADER] = str(datetime.now(UTC).timestamp() + 600)
+    for _ in range(50):
+        subject = subjects.request_event("acme", IDS.new())
+        await broker.jetstream.publish(subject, b"{}", headers=headers)
+    counts = OpenRequests(grace_s=30)
+    sweeper = Sweeper(broker, NatsRequestLog(broker), counts, SystemClock(), source="/t")
+    await sweeper.start()
+    assert counts.of_tenant("acme") == 50
+    await sweeper.stop()
 
 
 async def test_a_task_that_is_gone_is_told(broker: Broker, router: App) -> None:
