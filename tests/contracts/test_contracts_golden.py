@@ -25,11 +25,23 @@ from penstock_shared.contracts.audit import AuditCheckpointed
 from penstock_shared.contracts.dead import DeadLetter
 from penstock_shared.contracts.errors import ErrorBody, ErrorReply
 from penstock_shared.contracts.jobs import Job
-from penstock_shared.contracts.models import ModelManifest, ModelRecord
+from penstock_shared.contracts.models import (
+    EmbeddingOptions,
+    ModelKind,
+    ModelLayout,
+    ModelLimits,
+    ModelManifest,
+    ModelRecord,
+    ModelState,
+    ResidentModel,
+    TranslationOptions,
+    WorkerModels,
+)
 from penstock_shared.contracts.requests import (
     Accepted,
     Admission,
     AdmissionReply,
+    AttemptFailed,
     Decision,
     Rejected,
     RequestEnded,
@@ -69,6 +81,9 @@ ROUTED: Final = RequestRouted(
     content="1.c2VhbGVk",
     accepted_at=NOW,
     deadline=NOW,
+    weight=3,
+    final_attempt=False,
+    min_confidence=0.6,
 )
 ENDED: Final = RequestEnded(
     request_id=REQUEST,
@@ -85,12 +100,33 @@ ENDED: Final = RequestEnded(
     output="1.b3V0cHV0",
     delta_ends=(3, 5, 8),
     timings=Timings(queued_ms=1.5, first_token_ms=4.0, total_ms=9.25),
+    confidence=0.875,
     routed_at=NOW,
     ended_at=NOW,
+)
+ATTEMPT_FAILED: Final = AttemptFailed(
+    request_id=REQUEST,
+    tenant="acme",
+    key_id="key-1",
+    data_subject="user-1",
+    model="penstock-small",
+    attempt=1,
+    run=RUN,
+    reason="schema",
+    keyword="required",
+    detail="1.ZGV0YWls",
+    usage=Usage(input_tokens=12, output_tokens=3),
+    price=PRICE,
+    output="1.b3V0cHV0",
+    timings=Timings(queued_ms=1.5, first_token_ms=4.0, total_ms=9.25),
+    confidence=0.5,
+    routed_at=NOW,
+    failed_at=NOW,
 )
 CONTRACTS: Final[dict[str, BaseModel]] = {
     "request.routed.v1": ROUTED,
     "request.ended.v1": ENDED,
+    "attempt.failed.v1": ATTEMPT_FAILED,
     "job.run.v1": Job.from_routed(ROUTED, 41),
     "admission.v1": Admission(
         request_id=REQUEST, key_id="key-1", data_subject="user-1", content="1.c2VhbGVk"
@@ -119,7 +155,7 @@ CONTRACTS: Final[dict[str, BaseModel]] = {
     "audit.checkpointed.v1": AuditCheckpointed(
         tree_size=9, root_hash="cm9vdA==", events_seq=9, checkpoint="penstock.local/audit\n9\n"
     ),
-    "tenant.v1": TenantRecord(tenant="acme", name="Acme", created_at=NOW),
+    "tenant.v1": TenantRecord(tenant="acme", name="Acme", weight=2, created_at=NOW),
     "key.v1": KeyRecord(key_id="key-1", tenant="acme", name="first", hint="abcd", created_at=NOW),
     "account.tenant_created.v1": TenantCreated(
         tenant="acme", name="Acme", requests_per_minute=600, created_at=NOW
@@ -129,16 +165,59 @@ CONTRACTS: Final[dict[str, BaseModel]] = {
     ),
     "account.key_revoked.v1": KeyRevoked(tenant="acme", key_id="key-1", revoked_at=NOW),
     "model.v1": ModelRecord(
-        name="penstock-small", version="1", parameters=1_000_000, context_tokens=1024, price=PRICE
-    ),
-    "model_manifest.v1": ModelManifest(
         name="penstock-small",
-        version="1",
+        version="2",
         parameters=1_000_000,
         context_tokens=1024,
+        size_bytes=2_000_000,
+        price=PRICE,
+        created_unix_s=1_795_000_000,
+        versions=("1", "2"),
+        limits=ModelLimits(slots=2, max_batch=8, queue=1000, memory_bytes=64_000_000),
+        origin="operator",
+        crashed_on=(REQUEST,),
+    ),
+    "model_manifest.v1": ModelManifest(
+        name="sentences",
+        version="1",
+        kind=ModelKind.EMBEDDING,
+        parameters=1_000_000,
+        context_tokens=512,
+        size_bytes=2_000_000,
+        embedding=EmbeddingOptions(dimensions=384),
         price_input_microusd_per_1k=50,
         price_output_microusd_per_1k=200,
         sha256={"model.bin": "00"},
+    ),
+    "model_manifest.translation.v1": ModelManifest(
+        name="english-german",
+        version="1",
+        kind=ModelKind.TRANSLATION,
+        parameters=1_000_000,
+        context_tokens=512,
+        translation=TranslationOptions(target_prefix=(">>deu<<",)),
+        price_input_microusd_per_1k=50,
+        price_output_microusd_per_1k=200,
+    ),
+    "worker_models.v1": WorkerModels(
+        instance="worker-1",
+        memory_budget_bytes=1_000_000_000,
+        models=(
+            ResidentModel(
+                name="penstock-small",
+                version="1",
+                state=ModelState.READY,
+                memory_bytes=2_000_000,
+                layout=ModelLayout(
+                    compute_type="int8", slots=2, threads=1, max_batch=8, tokens_per_s=900.5
+                ),
+                running=3,
+                waiting=1,
+            ),
+            ResidentModel(
+                name="sentences", version="1", state=ModelState.FAILED, why="model.bin is missing."
+            ),
+        ),
     ),
     "error.v1": ErrorReply(error=ERROR),
     "usage_report.v1": UsageReport(
