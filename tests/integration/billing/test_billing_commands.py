@@ -47,6 +47,9 @@ async def test_an_operators_day(
         assert status == 0
         assert looks_like_api_key(secret.strip())
         assert "only time" in warning
+        gold = ("tenants", "create", "gold", "--name", "Gold", "--weight", "4", "--json")
+        _, out, _ = await terminal_.run(*gold)
+        assert json.loads(out)["weight"] == 4
         _, out, _ = await terminal_.run("tenants", "list")
         assert "[b]Acme" in out
         await operator.publish(terminal(tokens=(1000, 489)))

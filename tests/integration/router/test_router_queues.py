@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
 from tests.support.router import (
@@ -15,7 +16,9 @@ from tests.support.router import (
     put_model,
 )
 
+from penstock_router.adapters.queue_poll import QueuePoll
 from penstock_router.app import App
+from penstock_router.domain.queue_load import LaneReading, QueueLoad
 from penstock_shared.contracts.requests import (
     Accepted,
     Rejected,
@@ -26,7 +29,8 @@ from penstock_shared.contracts.streams import EVENTS, JOBS, Bucket, job_consumer
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.runtime import kv
 from penstock_shared.runtime.broker import Broker
-from penstock_shared.runtime.consumer import DurableConsumer
+from penstock_shared.runtime.clock import SystemClock
+from penstock_shared.runtime.consumer import DurableConsumer, ensure_consumer
 
 
 async def eventually(check: Callable[[], Awaitable[bool]]) -> None:
@@ -108,6 +112,38 @@ async def test_a_full_queue_is_refused_and_its_neighbours_are_not(
         urgent = await admit(broker, IDS.new(), model="tiny", lane=Lane.INTERACTIVE)
         assert isinstance(urgent, Accepted)
         assert await count(broker, EVENTS) == 5
+
+
+async def test_what_is_read_of_a_consumer(broker: Broker, router: App) -> None:
+    """Of five jobs three are fetched and one is done: two wait, two are held, one has left."""
+    spec = job_consumer("small", Lane.STANDARD)
+    for _ in range(5):
+        assert isinstance(await admit(broker, IDS.new()), Accepted)
+    worker = DurableConsumer(broker, spec, credit=3)
+    await worker.start()
+    held = [await worker.get() for _ in range(3)]
+    await worker.stop()
+    for delivery in held:
+        await delivery.msg.in_progress()
+    await held[0].ack()
+    await broker.flush()
+    poll = QueuePoll(broker, defaultdict(QueueLoad), lambda: ["small"], SystemClock())
+
+    async def is_read() -> bool:
+        reading = (await poll._readings())[spec.durable]
+        return reading == LaneReading(unfetched=2, held=2, delivered=3)
+
+    await eventually(is_read)
+    await worker.close()
+
+
+async def test_more_consumers_than_one_answer_holds_are_read(broker: Broker) -> None:
+    """The server lists 256 at a time: 65 models have 260, and the last one's queue is known."""
+    names = [f"m{n}" for n in range(65)]
+    specs = [job_consumer(name, lane) for name in names for lane in Lane]
+    await asyncio.gather(*(ensure_consumer(broker, spec) for spec in specs))
+    poll = QueuePoll(broker, defaultdict(QueueLoad), lambda: names, SystemClock())
+    assert set(await poll._readings()) == durables(*names)
 
 
 async def test_other_replicas_see_the_queue_and_its_end(
