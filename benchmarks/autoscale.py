@@ -110,7 +110,7 @@ def _serving(place: Path, contender: Contender, workers: str) -> Iterator[stack.
     env = {
         "PENSTOCK_MODELS_DIR": str(place / "models"),
         "PENSTOCK_SCALE_COOLDOWN_S": str(REST_S),
-        "PENSTOCK_SCALE_SCALE_DOWN_WINDOW_S": str(REST_S),
+        "PENSTOCK_SCALE_DOWN_WINDOW_S": str(REST_S),
     }
     data_dir = place / contender.workers.replace(":", "-")
     with stack.running(env, workers=workers, data_dir=data_dir) as running:
@@ -161,7 +161,7 @@ def _grid(contenders: tuple[Contender, ...], jobs: int) -> Grid:
     )
     title = (
         f"A burst of {jobs} answers of {MODEL.name}, {MAX_TOKENS} tokens at most: first token, "
-        f"time to drain, worker-seconds until then and, after {REST_S} s of rest, until none is left"
+        f"time to drain, worker-seconds until then and until all are gone ({REST_S} s of rest)"
     )
     return Grid(title, ("workers", *columns), rows)
 

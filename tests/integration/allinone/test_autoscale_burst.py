@@ -37,7 +37,7 @@ from penstock_shared.contracts.streams import JOBS, job_consumer
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.runtime.consumer import ensure_consumer
 
-POLICY: Final = ScalingPolicy(lag_threshold=16, cooldown_s=4, scale_down_window_s=3)
+POLICY: Final = ScalingPolicy(lag_threshold=16, cooldown_s=4, down_window_s=3)
 BOUNDS: Final = WorkerRange(0, 3)
 SYNC_S: Final = 1.0
 WORDS_PER_S: Final = 20

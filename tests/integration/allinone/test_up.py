@@ -53,7 +53,7 @@ def test_the_demo_key_is_kept_across_restarts(start_stack, dummies):
 
 async def test_workers_come_with_the_queue_and_go_with_it(start_stack, dummies, diary):
     """`--workers auto` is ready with no worker; jobs bring two, and when all is done none stays."""
-    quick = {"PENSTOCK_SCALE_COOLDOWN_S": "2", "PENSTOCK_SCALE_SCALE_DOWN_WINDOW_S": "1"}
+    quick = {"PENSTOCK_SCALE_COOLDOWN_S": "2", "PENSTOCK_SCALE_DOWN_WINDOW_S": "1"}
     options = ("data", "--workers", "auto:2")
     stack = start_stack(*options, services="worker", env={**dummies, **quick})
     assert not workers(stack)

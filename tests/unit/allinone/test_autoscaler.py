@@ -10,7 +10,7 @@ from penstock.autoscaler import Autoscaler
 from penstock.scaling import ScalingPolicy, WorkerRange
 from penstock.supervision.spec import ProcessSpec, ProcessState, ProcessStatus
 
-POLICY = ScalingPolicy(lag_threshold=16, cooldown_s=30, scale_down_window_s=20)
+POLICY = ScalingPolicy(lag_threshold=16, cooldown_s=30, down_window_s=20)
 
 
 class Pool:

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.support.keda_simulation import KedaSimulation
 
@@ -17,14 +17,14 @@ from penstock.scaling import (
     wished_workers,
 )
 
-POLICY = ScalingPolicy(lag_threshold=16, cooldown_s=30, scale_down_window_s=20)
+POLICY = ScalingPolicy(lag_threshold=16, cooldown_s=30, down_window_s=20)
 LAGS = st.lists(st.integers(0, 400), min_size=1, max_size=4)
 POLICIES = st.builds(
     ScalingPolicy,
     lag_threshold=st.integers(1, 40),
     activation_lag_threshold=st.integers(0, 10),
     cooldown_s=st.integers(0, 12),
-    scale_down_window_s=st.integers(0, 12),
+    down_window_s=st.integers(0, 12),
 )
 
 
@@ -119,6 +119,13 @@ def test_the_bounds_hold_and_work_is_never_left_alone(series, policy):
         assert running > 0 or not is_active(lags, policy)
 
 
+@settings(max_examples=400)
+@example(
+    series=[[0, 0, 0, 3], [0, 0, 0, 0], [0, 0, 0, 3]],  # up, down and up within one rate period
+    policy=ScalingPolicy(lag_threshold=1, cooldown_s=0, down_window_s=0),
+    least=1,
+    most=3,
+)
 @given(
     series=st.lists(st.lists(st.integers(0, 120), min_size=4, max_size=4), min_size=1, max_size=80),
     policy=POLICIES,

@@ -112,6 +112,14 @@ def test_the_supervisor_and_the_cluster_have_the_same_numbers(trigger):
     assert load(KEDA / FILES[trigger]) == expected
 
 
+@pytest.mark.parametrize("readme", ["deploy/keda/README.md", "deploy/allinone/README.md"])
+def test_the_documented_defaults_are_the_real_ones(readme):
+    """Each number's variable and default stand in a row of the table."""
+    text = (REPOSITORY / readme).read_text()
+    for name, value in ScalingPolicy().model_dump().items():
+        assert f"| `PENSTOCK_SCALE_{name.upper()}` | {value:g} |" in text
+
+
 def test_numbers_that_are_set_reach_the_cluster_and_stay_valid(monkeypatch):
     """The command reads the variables that the supervisor reads."""
     monkeypatch.setenv("PENSTOCK_SCALE_TOLERANCE", "0.05")

@@ -20,8 +20,9 @@ PROMETHEUS = "http://prometheus.monitoring.svc:9090"
 # Every router tells the same lag of each consumer; one trigger for the greediest of them decides
 # as one trigger for each would, and knows of new models by itself.
 LAG_QUERY = "max(router_jobs_lag)"
-# The autoscaler's own period for policies that limit nothing.
-_RATE_PERIOD_S = 15
+# Kubernetes limits what is added in a period and forgets what was removed in it: only a period
+# shorter than its 15 s between two looks never limits anything.
+_RATE_PERIOD_S = 1
 _CLUSTER_TOLERANCE = 0.1
 
 Document = dict[str, Any]
@@ -63,7 +64,7 @@ def _behavior(policy: ScalingPolicy, bounds: WorkerRange) -> Document:
     return {
         "scaleUp": {"stabilizationWindowSeconds": 0, "policies": [at_once], **tolerance},
         "scaleDown": {
-            "stabilizationWindowSeconds": policy.scale_down_window_s,
+            "stabilizationWindowSeconds": policy.down_window_s,
             "policies": [at_once],
             **tolerance,
         },

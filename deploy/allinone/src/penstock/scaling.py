@@ -39,7 +39,7 @@ class ScalingPolicy(BaseModel):
     """Between two looks at the queue."""
     cooldown_s: int = Field(300, ge=0)
     """Since the last lag that would have woken a worker, until the last worker goes."""
-    scale_down_window_s: int = Field(300, ge=0, le=3600)
+    down_window_s: int = Field(300, ge=0, le=3600)
     """The highest wish of so long a time counts, while there are workers."""
     tolerance: float = Field(0.1, ge=0, lt=1)
     """How far from the threshold the lag per worker may be without a change."""
@@ -101,7 +101,7 @@ class WorkerScaler:
         """Keep the number between the bounds."""
         self._policy = policy
         self._bounds = bounds
-        self._stabilizer = Stabilizer(policy.scale_down_window_s)
+        self._stabilizer = Stabilizer(policy.down_window_s)
         self._last_active_s: float | None = None
 
     def decide(self, lags: Sequence[int], running: int, now_s: float) -> int:
