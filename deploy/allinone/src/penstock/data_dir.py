@@ -68,6 +68,11 @@ class DataDir:
         """The database cluster's surroundings; the cluster itself is `data` below it."""
         return self.root / "postgres"
 
+    @property
+    def models(self) -> Path:
+        """The models that operators added (`PENSTOCK_MODEL_STORE`)."""
+        return self.root / "models"
+
     def service(self, name: str) -> Path:
         """Name the directory that belongs to one service (`PENSTOCK_STATE_DIR`)."""
         return self.root / "services" / name

@@ -1,9 +1,11 @@
 """What people see in the terminal; colours and tables only where there is one."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -95,3 +97,17 @@ def _facts(ready: ReadyFile) -> dict[str, str]:
     if ready.api_key:
         facts["API key"] = ready.api_key
     return facts
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Show bytes done of bytes in all, on a terminal; a program that reads along sees nothing."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("")
+        yield lambda step, done, total: bar.update(
+            task, description=step, completed=done, total=total or None
+        )

@@ -132,6 +132,7 @@ def _own_environment(plan: ServicePlan, service: str) -> dict[str, str]:
         # a model was tuned to stays the best one however many workers run.
         share = str(plan.settings.processors_per_worker)
         own["PENSTOCK_TUNING_DIR"] = str(make_private_directory(plan.data_dir.service("tuning")))
+        own["PENSTOCK_MODEL_STORE"] = str(plan.data_dir.models)
         own["PENSTOCK_PROCESSORS"] = plan.environ.get("PENSTOCK_PROCESSORS", share)
     if service in {"realtime", "billing"}:
         own["PENSTOCK_ADMIN_KEY"] = plan.admin_key

@@ -22,6 +22,7 @@ class Connections:
     audit_dir: Path | None
     root_key_file: Path | None
     metrics: Mapping[str, str]
+    model_store: Path | None = None
 
     @property
     def public_nats_url(self) -> str:
@@ -72,6 +73,7 @@ def _from_run_file(place: DataDir, run: RunFile) -> Connections:
         audit_dir=Path(addresses.audit_dir),
         root_key_file=place.root_key_file,
         metrics=addresses.metrics,
+        model_store=place.models,
     )
 
 
@@ -79,6 +81,7 @@ def _from_environment(nats_url: str, environ: Mapping[str, str]) -> Connections:
     """Take the same variables that the services of a production stack read."""
     audit_dir = environ.get("PENSTOCK_AUDIT_DIR")
     root_key = environ.get("PENSTOCK_ROOT_KEY_FILE")
+    model_store = environ.get("PENSTOCK_MODEL_STORE")
     return Connections(
         nats_url=nats_url,
         postgres_dsn=environ.get("PENSTOCK_POSTGRES_DSN"),
@@ -88,4 +91,5 @@ def _from_environment(nats_url: str, environ: Mapping[str, str]) -> Connections:
         audit_dir=Path(audit_dir) if audit_dir else None,
         root_key_file=Path(root_key) if root_key else None,
         metrics={},
+        model_store=Path(model_store) if model_store else None,
     )
