@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models
 from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.requests import ChatMessage
 from penstock_worker.adapters.chat_template import ChatTemplate
-from penstock_worker.adapters.tokenizer import ChatTokenizer, WindowDetokenizer
+from penstock_worker.adapters.tokenizer import ChatTokenizer
+from penstock_worker.adapters.window_detokenizer import WindowDetokenizer
 from penstock_worker.errors import ConversationError
 
 _REFERENCE = Path(__file__).parents[3] / "models" / "penstock-small"
@@ -118,3 +120,58 @@ def test_a_template_that_is_none_and_one_that_is_missing_say_so(tmp_path: Path):
     (tmp_path / "tokenizer_config.json").write_text("no json")
     with pytest.raises(PermanentError, match=r"tokenizer_config\.json"):
         ChatTokenizer(tmp_path)
+
+
+def test_a_list_of_named_templates_gives_its_plain_one(tmp_path: Path):
+    """Some checkpoints bring one for tools as well; without "default" none is guessed."""
+    (tmp_path / "tokenizer.json").write_text((_REFERENCE / "tokenizer.json").read_text())
+    named = [{"name": "tool_use", "template": "x"}, {"name": "default", "template": _PLAIN}]
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text(json.dumps({"chat_template": named}))
+    plain = ChatTokenizer(tmp_path).encode((user("a"),))
+    config.write_text(json.dumps({"chat_template": _PLAIN}))
+    assert plain == ChatTokenizer(tmp_path).encode((user("a"),))
+    config.write_text(json.dumps({"chat_template": named[:1]}))
+    with pytest.raises(PermanentError, match="No chat template"):
+        ChatTokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["renumbered", "too many"])
+def test_another_models_tokenizer_is_refused(tmp_path: Path, damage: str):
+    """Same pieces under other numbers, or pieces the model never had: answers would be noise."""
+    shutil.copytree(_REFERENCE, tmp_path / "m")
+    path = tmp_path / "m" / "tokenizer.json"
+    description = json.loads(path.read_text(encoding="utf-8"))
+    vocabulary = description["model"]["vocab"]
+    if damage == "renumbered":
+        vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    else:
+        vocabulary["zz"] = len(vocabulary) + 100
+    path.write_text(json.dumps(description), encoding="utf-8")
+    with pytest.raises(PermanentError, match="does not belong to its model") as refused:
+        ChatTokenizer(tmp_path / "m")
+    assert refused.value.code == "tokenizer_mismatch"
+
+
+def test_a_model_may_know_more_than_its_tokenizer(tmp_path: Path):
+    """Vocabularies are padded to round sizes; ids beyond the tokenizer keep the model's names."""
+    shutil.copytree(_REFERENCE, tmp_path / "m")
+    path = tmp_path / "m" / "vocabulary.json"
+    names = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps([*names, "<extra>"]), encoding="utf-8")
+    chat = ChatTokenizer(tmp_path / "m")
+    assert chat.token_names([len(names), len(names) - 1]) == ["<extra>", names[-1]]
+    assert chat.detokenizer().feed([len(names)]) == ""
+
+
+def test_what_a_vocabulary_has_no_piece_for_is_unknown_and_not_gone(tmp_path: Path):
+    """The model shall see that something stood there."""
+    tokenizer = Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1.0)], unk_id=0))
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens([AddedToken("<unk>", special=True, normalized=False)])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"chat_template": "{{ messages[0].content }}"})
+    )
+    assert ChatTokenizer(tmp_path).encode((user("a?a"),))[1] != "a"
+    assert len(ChatTokenizer(tmp_path).encode((user("a?a"),))) == 3

@@ -80,6 +80,8 @@ def read_chat_template(directory: Path, config: dict[str, Any]) -> ChatTemplate:
     beside = directory / "chat_template.jinja"
     if source is None and beside.is_file():
         source = beside.read_text(encoding="utf-8")
+    if isinstance(source, list):
+        source = _named_default(source)
     if not isinstance(source, str):
         msg = (
             f"No chat template in {directory}: add 'chat_template' to tokenizer_config.json, "
@@ -88,6 +90,13 @@ def read_chat_template(directory: Path, config: dict[str, Any]) -> ChatTemplate:
         raise PermanentError(msg, code="chat_template_missing")
     names = ("bos_token", "eos_token", "pad_token", "unk_token")
     return ChatTemplate(source, {name: control_token(config, name) for name in names})
+
+
+def _named_default(templates: list[Any]) -> str | None:
+    """Some checkpoints list several templates by name (for tools, for retrieval): the plain one."""
+    named = {t.get("name"): t.get("template") for t in templates if isinstance(t, dict)}
+    default = named.get("default")
+    return default if isinstance(default, str) else None
 
 
 def control_token(config: dict[str, Any], name: str) -> str:
