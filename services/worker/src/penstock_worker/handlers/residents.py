@@ -9,9 +9,10 @@ when a new version is promoted, the old one serves until the new one is warm.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Final, Protocol
 
-from penstock_shared.contracts.errors import PenstockError
+from penstock_shared.contracts.errors import PenstockError, PermanentError, TransientError
 from penstock_shared.contracts.models import (
     ModelRecord,
     ModelState,
@@ -22,10 +23,12 @@ from penstock_shared.runtime.telemetry import log
 from penstock_worker import metrics
 from penstock_worker.domain.memory import whom_to_unload
 from penstock_worker.domain.resident import Resident
-from penstock_worker.errors import ModelError
+from penstock_worker.errors import HandedBackError, ModelError
 
 _LEAST_RESIDENCE_S: Final = 2.0
 """A model that was just loaded is not pushed out by the next one at once."""
+_TRY_AGAIN_AFTER_S: Final = 2.0
+"""A load that failed for want of memory may succeed once others have let go of theirs."""
 
 
 class ModelShelf(Protocol):
@@ -49,6 +52,14 @@ class ModelShelf(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why the version that serves is not loaded."""
+
+    error: PenstockError
+    at_s: float
+
+
 class Residents:
     """The loaded models."""
 
@@ -61,9 +72,10 @@ class Residents:
         self._leaving: list[Resident] = []
         """Held by jobs that began with them; nobody new gets them."""
         self._loads: dict[str, asyncio.Task[None]] = {}
-        self._failed: dict[str, PenstockError] = {}
+        self._failed: dict[str, _Failure] = {}
         self._one_at_a_time = asyncio.Lock()
         self._someone_left = asyncio.Event()
+        self._stopping = False
 
     def update(self, name: str, record: ModelRecord | None) -> None:
         """The registry says something new of a model."""
@@ -97,22 +109,20 @@ class Residents:
 
         Raises:
             ModelError: it was removed, is quarantined, or cannot be loaded.
+            HandedBackError: this worker stops.
+            TransientError: there was too little memory to load it; try again later.
         """
         while True:
-            record = self._records.get(name)
-            if record is None:
-                msg = f"The model {name} was removed: choose another one."
-                raise ModelError(msg, code="model_removed", param="model")
-            if record.quarantined:
-                msg = (
-                    f"The model {name} is quarantined: its process died on several requests. "
-                    f"Lift it with 'penstock models promote {name} {record.version}'."
-                )
-                raise ModelError(msg, code="model_quarantined", param="model")
+            record = self._runnable(name)
+            failed = self._failure(name)
             if (resident := self._serving.get(name)) is not None:
+                if resident.version != record.version and failed is None:
+                    self._begin_load(name)
                 resident.users += 1
                 return resident
-            if (failed := self._failed.get(name)) is not None:
+            if isinstance(failed, TransientError):
+                raise TransientError(failed.message, code=failed.code)
+            if failed is not None:
                 raise ModelError(failed.message, code=failed.code, param="model")
             await asyncio.shield(self._begin_load(name))
 
@@ -132,25 +142,62 @@ class Residents:
         return list(self._loads)
 
     async def stop(self) -> None:
-        """Unload everything; no job holds anything any more."""
-        for load in self._loads.values():
-            load.cancel()
-        await asyncio.gather(*self._loads.values(), return_exceptions=True)
+        """Unload everything; no job holds anything any more.
+
+        A load under way is waited for: its thread cannot be stopped, and an engine that nobody
+        closes can abort the process at its exit.
+        """
+        self._stopping = True
+        await asyncio.gather(*self._loads.values())
         for resident in (*self._serving.values(), *self._leaving):
             resident.engine.close()
 
+    def _runnable(self, name: str) -> ModelRecord:
+        if self._stopping:
+            raise HandedBackError("This worker stops.")
+        record = self._records.get(name)
+        if record is None:
+            msg = f"The model {name} was removed: choose another one."
+            raise ModelError(msg, code="model_removed", param="model")
+        if record.quarantined:
+            msg = (
+                f"The model {name} is quarantined: its process died on several requests. "
+                f"Lift it with 'penstock models promote {name} {record.version}'."
+            )
+            raise ModelError(msg, code="model_quarantined", param="model")
+        return record
+
+    def _wanted(self, name: str) -> ModelRecord | None:
+        record = self._records.get(name)
+        return None if record is None or record.quarantined or self._stopping else record
+
+    def _failure(self, name: str) -> PenstockError | None:
+        """Why the version that serves cannot be loaded, as far as that still holds."""
+        failed = self._failed.get(name)
+        if failed is None:
+            return None
+        age_s = self._clock.monotonic_s() - failed.at_s
+        if isinstance(failed.error, TransientError) and age_s >= _TRY_AGAIN_AFTER_S:
+            del self._failed[name]
+            return None
+        return failed.error
+
     def _begin_load(self, name: str) -> asyncio.Task[None]:
         task = self._loads.get(name)
-        if task is None:
+        if task is None or task.done():
             task = asyncio.create_task(self._load(name), name=f"load-{name}")
             self._loads[name] = task
-            task.add_done_callback(lambda _: self._loads.pop(name, None))
+            task.add_done_callback(lambda done: self._loaded(name, done))
         return task
+
+    def _loaded(self, name: str, task: asyncio.Task[None]) -> None:
+        if self._loads.get(name) is task:
+            del self._loads[name]
 
     async def _load(self, name: str) -> None:
         """Load until what is loaded is what serves; a failure is kept, and raised by `acquire`."""
         async with self._one_at_a_time:
-            while (record := self._records.get(name)) is not None:
+            while (record := self._wanted(name)) is not None:
                 standing = self._serving.get(name)
                 if standing is not None and standing.version == record.version:
                     return
@@ -159,18 +206,26 @@ class Residents:
                 except PenstockError as error:
                     log().error("model.failed", model=name, code=error.code, why=error.message)
                     if self._records.get(name) == record:
-                        self._failed[name] = error
+                        self._failed[name] = _Failure(error, self._clock.monotonic_s())
                         return
                     continue
                 self._retire(name)
                 self._serving[name] = resident
                 metrics.MODEL_LOADS.labels(name).inc()
-                metrics.MODEL_MEMORY.labels(name).set(resident.memory_bytes)
+                self._tell_memory(name)
+            self._retire(name)  # nobody wants it any more
 
     async def _load_version(self, record: ModelRecord) -> Resident:
-        need_bytes = await asyncio.to_thread(self._shelf.memory_bytes, record)
-        await self._make_room(need_bytes, record.name)
-        resident = await asyncio.to_thread(self._shelf.load, record)
+        try:
+            need_bytes = await asyncio.to_thread(self._shelf.memory_bytes, record)
+            await self._make_room(need_bytes, record.name)
+            resident = await asyncio.to_thread(self._shelf.load, record)
+        except PenstockError:
+            raise
+        except Exception as error:  # files can be broken in ways that no library foresees
+            log().error("model.unreadable", model=record.name, exc_info=error)
+            msg = f"{record.name} cannot be loaded ({type(error).__name__}): add the model again."
+            raise PermanentError(msg, code="model_unloadable") from error
         resident.loaded_at_s = resident.last_used_s = self._clock.monotonic_s()
         log().info("model.loaded", model=record.name, version=record.version)
         return resident
@@ -218,12 +273,16 @@ class Residents:
         if resident in self._leaving and not resident.users:
             self._leaving.remove(resident)
             resident.engine.close()
-            metrics.MODEL_MEMORY.labels(resident.name).set(0)
+            self._tell_memory(resident.name)
             log().info("model.unloaded", model=resident.name, version=resident.version)
+
+    def _tell_memory(self, name: str) -> None:
+        held = [one for one in (*self._serving.values(), *self._leaving) if one.name == name]
+        metrics.MODEL_MEMORY.labels(name).set(sum(one.memory_bytes for one in held))
 
     def _state(self, record: ModelRecord) -> ResidentModel:
         resident = self._serving.get(record.name)
-        failed = self._failed.get(record.name)
+        failed = self._failure(record.name)
         if resident is not None:
             state = ModelState.READY
         elif failed is not None:
