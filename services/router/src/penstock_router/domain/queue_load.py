@@ -18,10 +18,11 @@ _KNOWN_AFTER_S: Final = 5.0
 _LEAST_RETRY_S: Final = 1.0
 _RETRY_UNKNOWN_S: Final = 5.0
 _UP_TO: Final = {lane: tuple(Lane)[: place + 1] for place, lane in enumerate(Lane)}
-_FULL: Final = "The queue of the model {model!r} is full ({ahead} jobs wait): try again later."
+# No counts in the messages: how much other tenants have waiting is theirs to know (I8).
+_FULL: Final = "The queue of the model {model!r} is full: try again later."
 _TOO_LATE: Final = (
-    "The model {model!r} needs about {wait_s:.0f} s for the {ahead} jobs that wait, and the "
-    "request's deadline is {deadline_s:.0f} s: try again later, or allow more time."
+    "The wait for the model {model!r} is about {wait_s:.0f} s, and the request's deadline is "
+    "{deadline_s:.0f} s: try again later, or allow more time."
 )
 
 
@@ -96,11 +97,11 @@ class QueueLoad:
         """
         ahead = self.ahead_of(lane)
         if ahead >= limit:
-            msg = _FULL.format(model=model, ahead=ahead)
+            msg = _FULL.format(model=model)
             raise _overloaded(msg, self._time_for(ahead - limit + 1))
         wait_s = self._time_for(ahead)
         if wait_s is not None and wait_s > deadline_s:
-            msg = _TOO_LATE.format(model=model, wait_s=wait_s, ahead=ahead, deadline_s=deadline_s)
+            msg = _TOO_LATE.format(model=model, wait_s=wait_s, deadline_s=deadline_s)
             raise _overloaded(msg, wait_s - deadline_s)
 
     def _measure(self, done: int, elapsed_s: float, *, waiting: bool) -> None:
