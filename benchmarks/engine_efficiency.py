@@ -50,6 +50,8 @@ ONE_AT_A_TIME: Final = "one at a time"
 ONE_EACH: Final = "one on each core"
 DEFAULTS: Final = "defaults, all at once"
 _FEW_STREAMS: Final = 8
+_SAMPLE: Final = BLOCK // 2
+"""Jobs that tell good threads from bad ones."""
 _FIRST_TRY: Final = Arrangement(slots=2, threads=1, batch=8, order=Order.BOTH)
 _THREADS: Final = ((2, 1), (1, 2), (1, 1))
 _SIZES: Final = ((4, None), (8, None), (16, None), (8, 800), (16, 800), (16, 1600))
@@ -141,7 +143,7 @@ def _round(
     for name, slots, threads in ((ONE_AT_A_TIME, 1, single_threads), (ONE_EACH, 2, 1)):
         found.alone[name].append(_one_at_a_time(directory, few, slots, threads))
     if not found.alone[DEFAULTS]:  # once: it takes as long as all others together
-        found.alone[DEFAULTS].append(measure_defaults(directory, few))
+        found.alone[DEFAULTS].append(measure_defaults(directory, works[:BLOCK]))
 
 
 def _finalists(directory: Path, tried: Sequence[Work]) -> list[Arrangement]:
@@ -153,9 +155,7 @@ def _finalists(directory: Path, tried: Sequence[Work]) -> list[Arrangement]:
     def speed(arrangement: Arrangement) -> float:
         return measure(directory, tried, arrangement).tokens_per_s
 
-    slots, threads = max(
-        _THREADS, key=lambda one: speed(replace(_FIRST_TRY, slots=one[0], threads=one[1]))
-    )
+    slots, threads = _threads(directory, tried[:_SAMPLE])
     sized = [Arrangement(slots, threads, size, Order.BOTH, budget) for size, budget in _SIZES]
     speeds = {arrangement: speed(arrangement) for arrangement in sized}
     for sizes, order in product(_best(speeds), _OTHER_ORDERS):
@@ -163,6 +163,17 @@ def _finalists(directory: Path, tried: Sequence[Work]) -> list[Arrangement]:
         speeds[arrangement] = speed(arrangement)
     best = _best(speeds)
     return [*best, replace(best[0], own_limits=False)]
+
+
+def _threads(directory: Path, sample: Sequence[Work]) -> tuple[int, int]:
+    """Slots and threads of each; a wrong choice is slow by a factor, so few jobs tell."""
+
+    def speed(slots_and_threads: tuple[int, int]) -> float:
+        slots, threads = slots_and_threads
+        first = replace(_FIRST_TRY, slots=slots, threads=threads)
+        return max(measure(directory, sample, first).tokens_per_s for _ in range(2))
+
+    return max(_THREADS, key=speed)
 
 
 def _best(speeds: Mapping[Arrangement, float]) -> list[Arrangement]:

@@ -31,9 +31,9 @@ class Order(StrEnum):
     """By what the jobs are sorted before they are cut into batches."""
 
     ARRIVAL = "arrival"
-    PROMPT = "prompt length"
-    LIMIT = "output limit"
-    BOTH = "prompt length, then output limit"
+    PROMPT = "prompt"
+    LIMIT = "limit"
+    BOTH = "prompt and limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,10 @@ class Arrangement:
     """Each item stops at its own limit (by the callback); else all run to the batch's longest."""
 
     def __str__(self) -> str:
-        budget = "" if self.context_budget is None else f" and {self.context_budget} tokens"
-        limits = "" if self.own_limits else ", one limit per batch"
-        return (
-            f"{self.slots} by {self.threads} threads, batches of {self.batch}{budget} "
-            f"by {self.order}{limits}"
-        )
+        budget = "" if self.context_budget is None else f" or {self.context_budget} tokens"
+        limits = "" if self.own_limits else ", one limit"
+        threads = f"{self.slots} by {self.threads} threads"
+        return f"{threads}, {self.batch}{budget} by {self.order}{limits}"
 
 
 def arranged(works: Sequence[Work], arrangement: Arrangement) -> list[list[Work]]:
