@@ -12,13 +12,13 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 from examples.demo.clients import Answer, AnswerError, over_nats, over_sse, over_websocket
-from examples.demo.messages import MESSAGES, Door, Message
+from examples.demo.messages import CHECKED, MESSAGES, TRANSLATED, TRANSLATOR, Door, Message
 from openai import AsyncOpenAI
 from rich.box import SIMPLE
 from rich.console import Console
@@ -28,6 +28,7 @@ from penstock_shared.contracts.usage import Price, Usage, cost_microusd
 
 START_TIMEOUT_S: Final = 90.0
 SETTLE_TIMEOUT_S: Final = 20.0
+TRANSLATOR_FILES: Final = Path("tests/data/translator")
 # A pipe has no width of its own: wide enough that no figure is cut.
 console: Final = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
@@ -68,7 +69,7 @@ def running_stack(data_dir: Path) -> Iterator[dict[str, Any]]:
         raise DemoError(msg)
 
 
-async def ask_everything(ready: dict[str, Any]) -> list[Answer]:
+async def ask_everything(ready: dict[str, Any], messages: Sequence[Message]) -> list[Answer]:
     """Send every message, one after the other, and print the answers as they stream."""
     base = ready["http"] + "/v1"
     client = AsyncOpenAI(
@@ -90,7 +91,7 @@ async def ask_everything(ready: dict[str, Any]) -> list[Answer]:
         return await over_nats(ready["nats"], ready["tenant"], ready["api_key"], message, show)
 
     answers = []
-    for message in MESSAGES:
+    for message in messages:
         console.print(f"[bold]{message.door}[/bold] {message.text}", soft_wrap=True)
         try:
             answers.append(await ask(message))
@@ -130,6 +131,39 @@ def settled_usage(data_dir: Path, tenant: str, answers: list[Answer]) -> list[di
             msg = f"{name}: clients saw {seen}, billing counted {billed}"
             raise DemoError(msg)
     return rows
+
+
+def add_translator(data_dir: Path, ready: dict[str, Any]) -> None:
+    """Register a model while everything runs, and wait until clients can choose it."""
+    arguments = [str(TRANSLATOR_FILES), "--name", TRANSLATOR, "--context-tokens", "128"]
+    arguments += ["--price-input", "10", "--price-output", "40"]
+    console.print(f"[bold]penstock models add[/bold] {' '.join(arguments)}\n")
+    operator(data_dir, "models", "add", *arguments)
+    deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
+    while TRANSLATOR not in prices_of(ready):
+        if time.monotonic() > deadline_s:
+            msg = f"{TRANSLATOR} was added and nobody sees it"
+            raise DemoError(msg)
+        time.sleep(0.1)
+
+
+def print_models(listed: dict[str, Any]) -> None:
+    """What the worker has loaded, and in which layout each model runs best on this machine."""
+    table = Table(title="Models as the worker has them", box=SIMPLE, pad_edge=False)
+    for column in ("model", "state", "memory", "batches, threads, items", "tokens/s when tuned"):
+        table.add_column(column, justify="left" if column in {"model", "state"} else "right")
+    for model in (model for worker in listed["workers"] for model in worker["models"]):
+        layout = model["layout"] or {}
+        shape = " x ".join(str(layout.get(k, "?")) for k in ("slots", "threads", "max_batch"))
+        speed = layout.get("tokens_per_s")
+        table.add_row(
+            f"{model['name']} {model['version']}",
+            model["state"],
+            f"{model['memory_bytes'] / 1e6:.0f} MB",
+            shape,
+            f"{speed:,.0f}" if speed else "",
+        )
+    console.print(table)
 
 
 def print_answers(answers: list[Answer], prices: dict[str, Price]) -> None:
@@ -179,8 +213,11 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="penstock-demo-") as directory:
             place = Path(directory)
             with running_stack(place) as ready:
-                answers = asyncio.run(ask_everything(ready))
+                answers = asyncio.run(ask_everything(ready, (*MESSAGES, CHECKED)))
+                add_translator(place, ready)
+                answers += asyncio.run(ask_everything(ready, (TRANSLATED,)))
                 print_answers(answers, prices_of(ready))
+                print_models(operator(place, "models", "list"))
                 print_usage(settled_usage(place, ready["tenant"], answers))
                 proof = operator(place, "audit", "verify", "--against-events")
                 console.print_json(json.dumps(proof))

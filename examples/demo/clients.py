@@ -96,7 +96,13 @@ async def over_nats(url: str, tenant: str, api_key: str, message: Message, show:
         frames = await connection.subscribe(f"v1.{tenant}.responses.{request_id}")
         reply = await connection.request(
             f"v1.{tenant}.requests.submit",
-            json.dumps({"input": message.text}).encode(),
+            json.dumps(
+                {
+                    "input": message.text,
+                    "model": message.model,
+                    "output_schema": message.output_schema,
+                }
+            ).encode(),
             timeout=10,
             headers={
                 "ce-specversion": "1.0",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 
 class Door(StrEnum):
@@ -21,6 +21,9 @@ class Message:
 
     door: Door
     text: str
+    model: str = "auto"
+    output_schema: dict[str, Any] | None = None
+    """What the answer must satisfy: it is shown once it has been checked."""
 
 
 MESSAGES: Final = (
@@ -50,3 +53,26 @@ MESSAGES: Final = (
         "Also, could you tell me how I can change my password?",
     ),
 )
+
+ORDER_SCHEMA: Final = {
+    "type": "object",
+    "required": ["intent", "items", "place"],
+    "properties": {
+        "intent": {"const": "order"},
+        "place": {"type": "string"},
+        "items": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["item", "quantity"],
+                "properties": {"quantity": {"type": "integer", "minimum": 1}},
+            },
+        },
+    },
+}
+CHECKED: Final = Message(
+    Door.NATS, "Please send nine white candles to Sundvik.", output_schema=ORDER_SCHEMA
+)
+TRANSLATOR: Final = "number-words-en-de"
+TRANSLATED: Final = Message(Door.NATS, "three hundred and twelve boxes", model=TRANSLATOR)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from dataclasses import replace
 
 from nats.aio.msg import Msg
 
 from penstock_shared.contracts import subjects
-from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.models import ModelKind, ModelRecord, ModelState, WorkerModels
 from penstock_shared.contracts.streams import Bucket
 from penstock_shared.runtime.broker import Broker
@@ -23,6 +23,7 @@ from penstock_shared.runtime.provision import provision, provision_volatile
 from penstock_worker.adapters.cancellations import ControlCancellations
 from penstock_worker.adapters.ctranslate2_devices import Target, choose_target
 from penstock_worker.adapters.echo_engine import ECHO_RECORD
+from penstock_worker.adapters.json_schema import CachedAnswerSchemas
 from penstock_worker.adapters.layout_store import LayoutStore
 from penstock_worker.adapters.machine import Machine, read_machine
 from penstock_worker.adapters.model_crashes import NatsModelCrashes
@@ -45,13 +46,7 @@ from penstock_worker.handlers.scheduler import Batches, Scheduler, SchedulerPoli
 from penstock_worker.handlers.served import ServedModels
 from penstock_worker.handlers.terminals import Terminals
 from penstock_worker.handlers.text_batches import TextBatches
-from penstock_worker.ports import AnswerSchema
 from penstock_worker.settings import Settings
-
-
-class _NoSchemas:
-    async def compile(self, tenant: str, schema: dict[str, object]) -> AnswerSchema:
-        raise PermanentError("no schemas yet")
 
 
 class App:
@@ -182,7 +177,7 @@ class App:
             residents=self._residents,
             scheduler=self._scheduler,
             preparation=Preparation(
-                keyring, _NoSchemas(), NatsDeliveredFrames(broker), clock, IdSource(clock)
+                keyring, CachedAnswerSchemas(), NatsDeliveredFrames(broker), clock, IdSource(clock)
             ),
             answers=Answers(keyring, sink, clock),
             terminals=Terminals(broker, sink, clock, rng, source),
@@ -206,10 +201,17 @@ class App:
         return ServedModels(self._residents, shelf.has, lanes_of)
 
     def _tell_state(self, msg: Msg) -> None:
+        running = Counter(ticket.run.job.model for ticket in self._scheduler.running())
+        waiting = Counter(ticket.run.job.model for ticket in self._scheduler.waiting())
         state = WorkerModels(
             instance=self.settings.instance,
             memory_budget_bytes=self._budget_bytes,
-            models=self._residents.states(),
+            models=tuple(
+                model.model_copy(
+                    update={"running": running[model.name], "waiting": waiting[model.name]}
+                )
+                for model in self._residents.states()
+            ),
         )
         self._tasks = [task for task in self._tasks if not task.done()]
         self._tasks.append(asyncio.create_task(self._reply(msg.reply, state)))

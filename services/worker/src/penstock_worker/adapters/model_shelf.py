@@ -8,16 +8,19 @@ from typing import Final
 from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.models import (
     Engine,
+    ModelKind,
     ModelLayout,
     ModelManifest,
     ModelRecord,
 )
 from penstock_shared.runtime.model_catalog import ModelCatalog, read_manifest, verify
 from penstock_worker.adapters.ctranslate2_devices import Target
+from penstock_worker.adapters.ctranslate2_encoder import CTranslate2Encoder
 from penstock_worker.adapters.ctranslate2_engine import CTranslate2Engine
+from penstock_worker.adapters.ctranslate2_translator import CTranslate2Translator
 from penstock_worker.adapters.ctranslate2_weights import read_shape
 from penstock_worker.adapters.echo_engine import ECHO_RECORD, EchoEngine
-from penstock_worker.adapters.engine_trial import TextTrial
+from penstock_worker.adapters.engine_trial import EmbeddingTrial, TextTrial
 from penstock_worker.adapters.layout_store import LayoutKey, LayoutStore
 from penstock_worker.adapters.machine import Machine
 from penstock_worker.adapters.tuner import Trial, Tuner
@@ -167,10 +170,18 @@ def _context_budget_tokens(directory: Path, layout: ModelLayout) -> int | None:
     return context_budget_tokens(shape.stored_bytes, cache_token_bytes)
 
 
-def _engine(directory: Path, manifest: ModelManifest, layout: ModelLayout) -> CTranslate2Engine:
+def _engine(
+    directory: Path, manifest: ModelManifest, layout: ModelLayout
+) -> CTranslate2Engine | CTranslate2Encoder | CTranslate2Translator:
+    if manifest.kind is ModelKind.EMBEDDING:
+        return CTranslate2Encoder(directory, manifest, layout)
+    if manifest.kind is ModelKind.TRANSLATION:
+        return CTranslate2Translator(directory, manifest, layout)
     return CTranslate2Engine(directory, manifest, layout)
 
 
 def _trial(directory: Path, manifest: ModelManifest, layout: ModelLayout) -> Trial:
     engine = _engine(directory, manifest, layout)
+    if isinstance(engine, CTranslate2Encoder):
+        return EmbeddingTrial(engine)
     return TextTrial(engine, manifest.kind)

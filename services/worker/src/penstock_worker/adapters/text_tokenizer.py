@@ -95,7 +95,7 @@ class TextTokenizer:
         return spaced if self._decode(spaced) == text else tokens
 
     def _decode(self, tokens: Sequence[str]) -> str:
-        return str(self._fixed.decode([self._fixed.token_to_id(token) for token in tokens]))
+        return str(self._fixed.decode(self._numbers(tokens)))
 
     def token_names(self, tokens: Sequence[int]) -> list[str]:
         """Token ids as the model's vocabulary names them, ids beyond the tokenizer's own too."""
@@ -109,6 +109,10 @@ class TextTokenizer:
             if self._bytes is None
             else ByteLevelDetokenizer(self._bytes)
         )
-        ids = (self._fixed.token_to_id(name) for name in begun)
-        detokenizer.feed([number for number in ids if number is not None])
+        detokenizer.feed(self._numbers(begun))
         return detokenizer
+
+    def _numbers(self, names: Sequence[str]) -> list[int]:
+        """Ids of tokens; those beyond the tokenizer's own are silent."""
+        numbers = (self._fixed.token_to_id(name) for name in names)
+        return [number for number in numbers if number is not None]

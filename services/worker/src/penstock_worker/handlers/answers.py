@@ -11,7 +11,7 @@ from penstock_shared.contracts.requests import AttemptFailed, RequestEnded
 from penstock_shared.runtime.clock import Clock
 from penstock_shared.runtime.keyring import Keyring
 from penstock_worker.domain.ending import Run, end_of_run, failed_attempt
-from penstock_worker.domain.flaw import Flaw, confidence
+from penstock_worker.domain.flaw import TRUNCATED, Flaw, confidence, unsure
 from penstock_worker.domain.generation import Generation, Stop
 from penstock_worker.handlers.preparation import Prepared
 from penstock_worker.ports import ResponseSink
@@ -106,14 +106,12 @@ def _confidence(run: Run) -> float | None:
 
 
 async def _flaw(prepared: Prepared, sure: float | None) -> Flaw | None:
-    job, text = prepared.run.job, prepared.run.work.text
+    job, work = prepared.run.job, prepared.run.work
     if prepared.schema is not None:
-        check = prepared.schema.check
-        failure = (
-            await asyncio.to_thread(check, text) if len(text) > _LONG_CHARACTERS else check(text)
-        )
+        if work.stop is Stop.LIMIT:
+            return Flaw("schema", "The answer was cut off at its token limit.", TRUNCATED)
+        # In a thread however short it is: a short answer to a wide schema takes as long.
+        failure = await asyncio.to_thread(prepared.schema.check, work.text)
         if failure is not None:
             return Flaw("schema", failure.detail, failure.keyword)
-    if job.min_confidence is not None and (sure or 0.0) < job.min_confidence:
-        return Flaw("confidence", f"{sure} is below {job.min_confidence}.")
-    return None
+    return unsure(sure, job.min_confidence)

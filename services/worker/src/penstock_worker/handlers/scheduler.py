@@ -79,6 +79,10 @@ class Scheduler:
         """Who is in line."""
         return tuple(self._line)
 
+    def running(self) -> Sequence[Ticket]:
+        """Who is in a batch."""
+        return [one for batch in self._flying.values() for one in batch if one.boarded]
+
     def hand_back_waiting(self) -> None:
         """Take nothing new; whoever waits for a first batch hears HandedBackError.
 
