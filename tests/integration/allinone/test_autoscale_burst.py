@@ -13,12 +13,14 @@ import sys
 import time
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+from nats.aio.msg import Msg
 from tests.support.keda_simulation import KedaSimulation
 from tests.support.worker_rig import WorkerRig, seeded, until
 
@@ -153,58 +155,80 @@ def what_keda_would_do(seen: Seen, consumers: int, tolerance_s: float) -> Steps:
     )
 
 
-async def test_a_burst_is_scaled_as_keda_would_and_every_job_ends_once(
-    broker, nats_url, tmp_path
-) -> None:
-    """I2: from none to three workers and back to none, drained under load; nothing lost or twice.
+class Runs:
+    """Which runs clients saw of each request: two for one that ran twice."""
 
-    Compared within one poll, one sync and the longest gap between two readings.
-    """
-    seen, began_s = Seen(), time.monotonic()
-    supervisor = Supervisor([])
-    runs: defaultdict[str, set[str]] = defaultdict(set)
+    def __init__(self) -> None:
+        self.by_request: defaultdict[str, set[str]] = defaultdict(set)
 
-    async def note_run(msg) -> None:
+    async def receive(self, msg: Msg) -> None:
         delta = decode_delta(msg.data)
         if delta is not None:
-            runs[msg.subject.rpartition(".")[2]].add(delta.run)
+            self.by_request[msg.subject.rpartition(".")[2]].add(delta.run)
 
-    await broker.client.subscribe(subjects.EVERY_RESPONSE, cb=note_run)
-    async with WorkerRig(broker, nats_url, tmp_path) as rig, job_lags(nats_url) as ask:
-        for lane in Lane:
-            await ensure_consumer(broker, job_consumer("echo", lane))
+
+@asynccontextmanager
+async def scaled(rig: WorkerRig, directory: Path, seen: Seen) -> AsyncIterator[Supervisor]:
+    """An autoscaler on the rig's consumers that keeps an account; nothing is left at the end."""
+    supervisor, began_s = Supervisor([]), time.monotonic()
+    for lane in Lane:
+        await ensure_consumer(rig.broker, job_consumer("echo", lane))
+    async with job_lags(rig.nats_url) as ask:
 
         async def lags() -> list[int]:
             found = list(await ask())
             seen.lags.append((time.monotonic() - began_s, found))
             return found
 
-        plan = WorkerPlan(rig, tmp_path)
-        scaler = Autoscaler(WatchedPool(supervisor, seen), plan.describe, lags, BOUNDS, POLICY)
-        scaling = asyncio.create_task(scaler.run())
+        pool, plan = WatchedPool(supervisor, seen), WorkerPlan(rig, directory)
+        scaling = asyncio.create_task(
+            Autoscaler(pool, plan.describe, lags, BOUNDS, POLICY).run(), name="autoscaler"
+        )
         try:
-            jobs = await publish_burst(rig, 90, longest_words=160)
-            await until(lambda: asyncio.sleep(0, bool(seen.lag_at_drains)), timeout_s=90)
-            jobs |= await publish_burst(rig, 12, longest_words=60)  # while one drains
-            await until(lambda: asyncio.sleep(0, nothing_left(supervisor, seen)), timeout_s=90)
+            yield supervisor
         finally:
             scaling.cancel()
             await supervisor.stop()
-        for job, text in jobs.values():
-            ended = await rig.terminal(job)
-            assert ended.status is Status.COMPLETED
-            assert await rig.output(ended) == text
-            assert await rig.facts(job) == 2, "routed and one end"
-    assert {len(found) for found in runs.values()} == {1}, "a job ran twice"
-    assert (await broker.jetstream.stream_info(JOBS)).state.messages == 0
-    assert max(seen.lag_at_drains) > 0, "no worker was drained under load"
-    assert max(count for _, count in seen.workers) == BOUNDS.most
+
+
+async def assert_ended_once(rig: WorkerRig, jobs: dict[str, tuple[Job, str]], runs: Runs) -> None:
+    """Nothing lost, nothing twice: each has one terminal, its answer and one run; no job is left."""
+    for job, text in jobs.values():
+        ended = await rig.terminal(job)
+        assert ended.status is Status.COMPLETED
+        assert await rig.output(ended) == text
+        assert await rig.facts(job) == 2, "routed and one end"
+    assert set(runs.by_request) == set(jobs)
+    assert {len(found) for found in runs.by_request.values()} == {1}, "a job ran twice"
+    assert (await rig.broker.jetstream.stream_info(JOBS)).state.messages == 0
+
+
+def assert_scaled_alike(seen: Seen) -> None:
+    """Within one poll, one sync and the longest gap between two readings."""
     moments = [at_s for at_s, _ in seen.lags]
     gap_s = max(later - before for before, later in pairwise(moments))
     tolerance_s = POLICY.polling_interval_s + SYNC_S + gap_s
     expected = what_keda_would_do(seen, len(Lane), tolerance_s)
     print(json.dumps({"supervisor": seen.workers, "keda": expected, "tolerance_s": tolerance_s}))
     assert_alike(seen.workers, expected, moments, tolerance_s)
+
+
+async def test_a_burst_is_scaled_as_keda_would_and_every_job_ends_once(
+    broker, nats_url, tmp_path
+) -> None:
+    """I2: from none to three workers and back, drained under load; nothing is lost or runs twice."""
+    seen, runs = Seen(), Runs()
+    await broker.client.subscribe(subjects.EVERY_RESPONSE, cb=runs.receive)
+    async with WorkerRig(broker, nats_url, tmp_path) as rig:
+        async with scaled(rig, tmp_path, seen) as supervisor:
+            jobs = await publish_burst(rig, 90, longest_words=160)
+            await until(lambda: asyncio.sleep(0, bool(seen.lag_at_drains)), timeout_s=90)
+            jobs |= await publish_burst(rig, 12, longest_words=60)  # while one drains
+            await until(lambda: asyncio.sleep(0, nothing_left(supervisor, seen)), timeout_s=90)
+        await assert_ended_once(rig, jobs, runs)
+    assert max(seen.lag_at_drains) > 0, "no worker was drained under load"
+    assert max(count for _, count in seen.workers) == BOUNDS.most
+    assert_scaled_alike(seen)
 
 
 def nothing_left(supervisor: Supervisor, seen: Seen) -> bool:

@@ -16,10 +16,11 @@ from penstock_router.app import create_app
 from penstock_router.settings import Settings
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.models import ModelRecord
-from penstock_shared.contracts.streams import JOBS, Bucket
+from penstock_shared.contracts.streams import JOBS, Bucket, job_consumer
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.contracts.usage import Price
 from penstock_shared.runtime import kv
+from penstock_shared.runtime.consumer import ensure_consumer
 
 MODEL = "small"
 
@@ -99,3 +100,15 @@ async def test_supervisor_monitor_and_metric_tell_the_same_lag(broker, servers, 
     async with asyncio.timeout(15):
         while exported() != 4:
             await asyncio.sleep(0.05)
+
+
+async def test_more_consumers_than_the_server_lists_at_once_are_all_read(broker, nats_url):
+    """The server lists 256 in one answer: with 65 models of four lanes the last ones count, too."""
+    names = [f"m{number:02}" for number in range(65)]
+    for name in names:
+        specs = [job_consumer(name, lane) for lane in Lane]
+        await asyncio.gather(*(ensure_consumer(broker, spec) for spec in specs))
+    await broker.jetstream.publish(subjects.job("acme", names[-1], Lane.OVER_SHARE), b"{}")
+    async with job_lags(nats_url) as lags:
+        assert sorted(await lags())[-2:] == [0, 1]
+        assert len(await lags()) == 260

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from penstock.cli import build_app
 from penstock.commands.scaled_object import DEFAULT_MOST
+from penstock.errors import OperatorError
 from penstock.scaled_object import NAME, Trigger, scaled_object
 from penstock.scaling import ScalingPolicy, WorkerRange
 from penstock.settings import read_settings
@@ -130,6 +131,14 @@ def test_numbers_that_are_set_reach_the_cluster_and_stay_valid(monkeypatch):
     policy = ScalingPolicy(tolerance=0.05, lag_threshold=9)
     assert manifest == scaled_object(Trigger.NATS_JETSTREAM, ["m"], policy, WorkerRange(2, 5))
     assert {one["metadata"]["lagThreshold"] for one in manifest["spec"]["triggers"]} == {"9"}
+
+
+@pytest.mark.parametrize("wrong", [[], ["m", "--min", "3", "--max", "2"]])
+def test_an_object_that_scales_nothing_is_refused(wrong):
+    """No model for the NATS trigger, or bounds that cross: a sentence, and nothing to apply."""
+    printed = CliRunner().invoke(build_app(), ["scaled-object", *wrong])
+    assert isinstance(printed.exception, OperatorError)
+    assert not printed.stdout
 
 
 def test_one_of_the_two_scales_the_deployment(worker):

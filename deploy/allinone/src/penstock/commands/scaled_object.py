@@ -38,6 +38,10 @@ def print_scaled_object(
         raise OperatorError(
             "No model is named.", "Name those that the workers serve, or use --trigger prometheus."
         )
+    if least > most:
+        raise OperatorError(
+            f"--min is {least}, and --max {most}.", "Give a --max of at least --min."
+        )
     policy = read_scaling(os.environ)
     typer.echo(
         json.dumps(scaled_object(trigger, models or [], policy, WorkerRange(least, most)), indent=2)
