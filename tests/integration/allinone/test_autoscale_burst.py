@@ -192,7 +192,7 @@ async def scaled(rig: WorkerRig, directory: Path, seen: Seen) -> AsyncIterator[S
 
 
 async def assert_ended_once(rig: WorkerRig, jobs: dict[str, tuple[Job, str]], runs: Runs) -> None:
-    """Nothing lost, nothing twice: each has one terminal, its answer and one run; no job is left."""
+    """Each has one terminal, its own answer and one run; no job is left."""
     for job, text in jobs.values():
         ended = await rig.terminal(job)
         assert ended.status is Status.COMPLETED
@@ -216,7 +216,7 @@ def assert_scaled_alike(seen: Seen) -> None:
 async def test_a_burst_is_scaled_as_keda_would_and_every_job_ends_once(
     broker, nats_url, tmp_path
 ) -> None:
-    """I2: from none to three workers and back, drained under load; nothing is lost or runs twice."""
+    """I2: none to three workers and back, drained under load; nothing is lost or runs twice."""
     seen, runs = Seen(), Runs()
     await broker.client.subscribe(subjects.EVERY_RESPONSE, cb=runs.receive)
     async with WorkerRig(broker, nats_url, tmp_path) as rig:
