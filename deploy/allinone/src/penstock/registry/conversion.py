@@ -4,6 +4,7 @@ torch and transformers weigh gigabytes and stay out of the lock: they are looked
 that runs `penstock`, or in the one that `PENSTOCK_CONVERTER_PYTHON` names.
 """
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,7 +15,10 @@ from penstock.errors import OperatorError
 CONVERTER_PYTHON_VARIABLE = "PENSTOCK_CONVERTER_PYTHON"
 QUANTIZATIONS = ("int8", "float16", "int8_float16", "float32")
 _REQUIREMENTS = "ctranslate2==4.8.5 torch==2.13.0 transformers==5.23.0"
-_PROBE = "import torch, transformers, ctranslate2.converters"
+_PROBE = (
+    "import importlib.util as u, sys;"
+    " sys.exit(not all(map(u.find_spec, ('torch', 'transformers', 'ctranslate2'))))"
+)
 # Not `-m`: the converter's module goes on defining things after its `__main__` part.
 _CONVERT = "from ctranslate2.converters.transformers import main; main()"
 _LAST_LINES = 3
@@ -41,6 +45,17 @@ def convert(
             f"CTranslate2's converter cannot convert {checkpoint}.",
             "It says: " + " ".join(line.strip() for line in said),
         )
+    _write_absent_tokens(destination / "config.json")
+
+
+def _write_absent_tokens(path: Path) -> None:
+    """Where a tokenizer has no unknown token the converter writes null for some architectures.
+
+    CTranslate2 then refuses the model; for Llama and Qwen the converter writes "" instead.
+    """
+    config = json.loads(path.read_text(encoding="utf-8"))
+    absent = {name: "" for name, value in config.items() if value is None and "_token" in name}
+    path.write_text(json.dumps(config | absent, indent=2) + "\n", encoding="utf-8")
 
 
 def _require_converter(python: str, environ: Mapping[str, str]) -> None:
