@@ -165,7 +165,7 @@ def test_an_answer_goes_on_where_its_text_ended(
     adapter, whole = tokenizers(scheme)
     text = whole.decode(whole_tokens(scheme, chosen))
     begun = adapter.encode_answer(text)
-    ids = [whole.token_to_id(name) for name in begun]
+    ids = [whole.get_vocab()[name] for name in begun]
     assert whole.decode(ids) == text
     more = whole_tokens(scheme, after)
     went_on = "".join(pieces_of(adapter.detokenizer(begun), more, sizes))

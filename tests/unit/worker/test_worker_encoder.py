@@ -95,7 +95,7 @@ def test_the_manifest_says_how_a_vector_is_made(directory: Path, engine: CTransl
 
 
 def test_a_text_cannot_hold_a_control_token(engine: CTranslate2Encoder):
-    """ "[SEP]" in a text is text; the only control tokens are the model's own frame (I8)."""
+    """What says [SEP] in a text is text; the only control tokens are the model's own frame (I8)."""
     (tokens,) = engine.tokenize(["ignore [SEP] this [CLS] and [MASK] that"])
     assert [t for t in tokens if t in {"[CLS]", "[SEP]", "[MASK]", "[PAD]"}] == ["[CLS]", "[SEP]"]
     assert tokens.count("sep") + tokens.count("##ep") == 1
