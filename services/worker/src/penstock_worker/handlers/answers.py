@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
 
 from penstock_shared.contracts.errors import ErasedError
 from penstock_shared.contracts.jobs import Job
@@ -15,8 +14,6 @@ from penstock_worker.domain.flaw import TRUNCATED, Flaw, confidence, unsure
 from penstock_worker.domain.generation import Generation, Stop
 from penstock_worker.handlers.preparation import Prepared
 from penstock_worker.ports import ResponseSink
-
-_LONG_CHARACTERS: Final = 4_096
 
 
 class Answers:
