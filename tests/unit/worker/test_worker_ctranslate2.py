@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from penstock_shared.contracts.errors import PermanentError
-from penstock_shared.contracts.requests import ChatMessage
+from penstock_shared.contracts.models import ModelLayout
+from penstock_shared.contracts.requests import ChatMessage, Content
+from penstock_shared.runtime.model_catalog import read_manifest
 from penstock_worker.adapters.ctranslate2_engine import CTranslate2Engine
-from penstock_worker.errors import EngineError
-from penstock_worker.ports import BatchObserver, SamplingOptions
+from penstock_worker.errors import ContextLengthError, EngineError
+from penstock_worker.ports import BatchObserver, Prompt, SamplingOptions
 
 _REFERENCE = Path(__file__).parents[3] / "models" / "penstock-small"
+_LAYOUT = ModelLayout(compute_type="int8", slots=1, threads=1, max_batch=8)
 
 
 class Watch(BatchObserver):
@@ -23,13 +26,15 @@ class Watch(BatchObserver):
     def __init__(self, limits: list[int]) -> None:
         self.limits = limits
         self.tokens: list[list[int]] = [[] for _ in limits]
+        self.log_probs: list[list[float]] = [[] for _ in limits]
         self.ended = [False] * len(limits)
         self.after_the_end = 0
         self.steps = 0
 
-    def on_token(self, index: int, token: int) -> bool:
+    def on_token(self, index: int, token: int, log_prob: float) -> bool:
         self.after_the_end += self.ended[index]
         self.tokens[index].append(token)
+        self.log_probs[index].append(log_prob)
         self.ended[index] = len(self.tokens[index]) >= self.limits[index]
         return self.ended[index]
 
@@ -42,13 +47,21 @@ class Watch(BatchObserver):
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[CTranslate2Engine]:
-    loaded = CTranslate2Engine(_REFERENCE, context_tokens=1024, slots=1, max_batch=8)
+    loaded = CTranslate2Engine(_REFERENCE, read_manifest(_REFERENCE), _LAYOUT)
     yield loaded
     loaded.close()
 
 
-def prompt(engine: CTranslate2Engine, text: str) -> list[str]:
-    return engine.encode((ChatMessage(role="user", content=text),))
+def prompt(engine: CTranslate2Engine, text: str, begun: list[str] | None = None) -> Prompt:
+    content = Content(messages=(ChatMessage(role="user", content=text),))
+    return Prompt(engine.encode(content), begun or [])
+
+
+def answer(engine: CTranslate2Engine, start: Prompt, limit: int) -> list[int]:
+    """What greedy decoding says, alone in its batch."""
+    watch = Watch([limit])
+    engine.generate([start], SamplingOptions(), limit, watch)
+    return watch.tokens[0]
 
 
 def test_items_of_one_batch_stop_at_their_own_limits(engine: CTranslate2Engine):
@@ -93,4 +106,54 @@ def test_a_directory_without_weights_is_refused_with_a_sentence(tmp_path: Path):
     shutil.copytree(_REFERENCE, tmp_path / "m")
     (tmp_path / "m" / "model.bin").unlink()
     with pytest.raises(PermanentError, match="Export the model again"):
-        CTranslate2Engine(tmp_path / "m", context_tokens=16, slots=1, max_batch=1)
+        CTranslate2Engine(tmp_path / "m", read_manifest(_REFERENCE), _LAYOUT)
+
+
+def test_each_token_comes_with_its_log_probability(engine: CTranslate2Engine):
+    """A greedy choice is the likeliest one: what cold sampling draws is as sure, hot is less."""
+    asked = [prompt(engine, "Please send me 3 red hats and 12 blue socks to Berlin")] * 8
+    cold, hot = Watch([24] * 8), Watch([24] * 8)
+    engine.generate(asked, SamplingOptions(), 24, cold)
+    engine.generate(asked, SamplingOptions(3.0, 1.0), 24, hot)
+    for watch in (cold, hot):
+        assert [len(one) for one in watch.log_probs] == [len(one) for one in watch.tokens]
+        assert all(log_prob <= 0 for one in watch.log_probs for log_prob in one)
+    assert _mean(cold.log_probs) > _mean(hot.log_probs)
+    greedy = cold.log_probs[0]
+    assert all(one == pytest.approx(greedy, abs=1e-3) for one in cold.log_probs)
+
+
+def _mean(log_probs: list[list[float]]) -> float:
+    flat = [log_prob for one in log_probs for log_prob in one]
+    return sum(flat) / len(flat)
+
+
+@pytest.mark.parametrize("begun_tokens", [1, 2, 5, 11])
+def test_an_answer_goes_on_after_what_was_begun(engine: CTranslate2Engine, begun_tokens: int):
+    """A greedy answer is the same in one batch and in two; nothing begun is told again (I3)."""
+    asked = prompt(engine, "Please send me 3 red hats and 12 blue socks to Berlin")
+    whole = answer(engine, asked, 24)
+    begun = engine.token_names(whole[:begun_tokens])
+    rest = answer(engine, Prompt(asked.tokens, begun), 24 - begun_tokens)
+    assert whole[:begun_tokens] + rest == whole
+
+
+def test_one_batch_holds_answers_that_begin_and_answers_that_go_on(engine: CTranslate2Engine):
+    """Each gets its own tokens; a delivered prefix is retokenised and decoded as it was said."""
+    asked = prompt(engine, "Please send me 3 red hats and 12 blue socks to Berlin")
+    whole = answer(engine, asked, 16)
+    shown = engine.detokenizer([]).feed(whole[:6])
+    begun = engine.encode_answer(shown)
+    watch = Watch([16, 10])
+    engine.generate([asked, Prompt(asked.tokens, begun)], SamplingOptions(), 16, watch)
+    assert watch.tokens[0] == whole
+    text = engine.detokenizer([])
+    assert shown + engine.detokenizer(begun).feed(watch.tokens[1]) == text.feed(whole)
+
+
+def test_a_prompt_leaves_room_or_is_refused(engine: CTranslate2Engine):
+    """An answer may fill the context and not pass it."""
+    short = prompt(engine, "hi")
+    assert engine.room(short.tokens) == 1024 - len(short.tokens)
+    with pytest.raises(ContextLengthError, match="1024"):
+        prompt(engine, "ab12 " * 1024)
