@@ -26,9 +26,8 @@ from __future__ import annotations
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import product
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,7 +36,8 @@ from benchmarks.harness.arithmetic import percentile
 from benchmarks.harness.plain_engine import loaded
 from benchmarks.harness.report import Aim, Grid, Options, Report
 from benchmarks.harness.slots import Policy, SlotScheduler
-from benchmarks.harness.static_batches import Arrangement, Order, measure, measure_defaults
+from benchmarks.harness.static_batches import Arrangement, measure, measure_defaults
+from benchmarks.harness.static_trial import SAMPLE, finalists
 from benchmarks.harness.steady import Outcome
 from benchmarks.harness.worker_bench import WorkerBench
 from benchmarks.harness.worker_runs import WorkerRun, closed_loop, warm_up
@@ -50,14 +50,6 @@ ONE_AT_A_TIME: Final = "one at a time"
 ONE_EACH: Final = "one on each core"
 DEFAULTS: Final = "defaults, all at once"
 _FEW_STREAMS: Final = 8
-_SAMPLE: Final = BLOCK // 2
-"""Jobs that tell good threads from bad ones."""
-_FIRST_TRY: Final = Arrangement(slots=2, threads=1, batch=8, order=Order.BOTH)
-_THREADS: Final = ((2, 1), (1, 2), (1, 1))
-_SIZES: Final = ((4, None), (8, None), (16, None), (8, 800), (16, 800), (16, 1600))
-"""Items of a batch, and its context budget."""
-_OTHER_ORDERS: Final = (Order.PROMPT, Order.LIMIT)
-_FINALISTS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +103,7 @@ def run(options: Options) -> Report:
     works = mixed(directory, plan.jobs)
     found = Found()
     single_threads = _threads_of_one(directory, works)
-    for arrangement in _finalists(directory, works[: plan.few_jobs]):
+    for arrangement in finalists(directory, works[: plan.few_jobs]):
         found.static[arrangement] = []
     with worker_bench.running([directory]) as bench:
         warm_up(bench, random_llama.NAME, works[:BLOCK])
@@ -146,42 +138,8 @@ def _round(
         found.alone[DEFAULTS].append(measure_defaults(directory, works[:BLOCK]))
 
 
-def _finalists(directory: Path, tried: Sequence[Work]) -> list[Arrangement]:
-    """The best few of all arrangements by a short trial; the best once more without the callback.
-
-    First the threads, then the sizes, then the orders, each with the best of those before.
-    """
-
-    def speed(arrangement: Arrangement) -> float:
-        return measure(directory, tried, arrangement).tokens_per_s
-
-    slots, threads = _threads(directory, tried[:_SAMPLE])
-    sized = [Arrangement(slots, threads, size, Order.BOTH, budget) for size, budget in _SIZES]
-    speeds = {arrangement: speed(arrangement) for arrangement in sized}
-    for sizes, order in product(_best(speeds), _OTHER_ORDERS):
-        arrangement = replace(sizes, order=order)
-        speeds[arrangement] = speed(arrangement)
-    best = _best(speeds)
-    return [*best, replace(best[0], own_limits=False)]
-
-
-def _threads(directory: Path, sample: Sequence[Work]) -> tuple[int, int]:
-    """Slots and threads of each; a wrong choice is slow by a factor, so few jobs tell."""
-
-    def speed(slots_and_threads: tuple[int, int]) -> float:
-        slots, threads = slots_and_threads
-        first = replace(_FIRST_TRY, slots=slots, threads=threads)
-        return max(measure(directory, sample, first).tokens_per_s for _ in range(2))
-
-    return max(_THREADS, key=speed)
-
-
-def _best(speeds: Mapping[Arrangement, float]) -> list[Arrangement]:
-    return sorted(speeds, key=lambda one: -speeds[one])[:_FINALISTS]
-
-
 def _threads_of_one(directory: Path, works: Sequence[Work]) -> int:
-    few = works[: BLOCK // 4]
+    few = works[:SAMPLE]
     return max((1, 2), key=lambda threads: _one_at_a_time(directory, few, 1, threads).tokens_per_s)
 
 

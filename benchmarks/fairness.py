@@ -21,7 +21,8 @@ import uvloop
 
 from benchmarks.harness import random_llama, worker_bench
 from benchmarks.harness.arithmetic import percentile
-from benchmarks.harness.job_feed import Fed, JobFeed
+from benchmarks.harness.heard import Fed
+from benchmarks.harness.job_feed import JobFeed
 from benchmarks.harness.report import Grid, Options, Report
 from benchmarks.harness.worker_bench import WorkerBench
 from benchmarks.harness.worker_runs import warm_up

@@ -24,7 +24,8 @@ import uvloop
 
 from benchmarks.harness import random_llama, worker_bench
 from benchmarks.harness.arithmetic import percentile
-from benchmarks.harness.job_feed import JobFeed, between_tokens_s
+from benchmarks.harness.heard import between_tokens_s
+from benchmarks.harness.job_feed import JobFeed
 from benchmarks.harness.report import Grid, Options, Report
 from benchmarks.harness.worker_bench import WorkerBench
 from benchmarks.harness.worker_runs import closed_loop, warm_up

@@ -10,7 +10,8 @@ from typing import Any
 import uvloop
 
 from benchmarks.harness.arithmetic import percentile
-from benchmarks.harness.job_feed import Fed, JobFeed, deliveries
+from benchmarks.harness.heard import Fed, deliveries
+from benchmarks.harness.job_feed import JobFeed
 from benchmarks.harness.steady import Outcome, Produced, ramp_end_s, tokens_per_s
 from benchmarks.harness.worker_bench import WorkerBench
 from benchmarks.harness.workload import Work, tokens_of

@@ -6,7 +6,7 @@ import random
 
 import pytest
 from benchmarks.fairness import FLOODING, QUIET, seen_of
-from benchmarks.harness.job_feed import Fed, FeedError, between_tokens_s, deliveries
+from benchmarks.harness.heard import Fed, FeedError, between_tokens_s, deliveries
 from benchmarks.harness.worker_runs import steady_rate
 from benchmarks.latency_under_load import arrivals_s
 
