@@ -128,11 +128,16 @@ class WorkerRig:
         request_id: str | None = None,
         sampling: Sampling | None = None,
         data_subject: str = SUBJECT,
+        output_schema: dict[str, Any] | None = None,
+        final_attempt: bool = True,
+        min_confidence: float | None = None,
     ) -> Job:
         """Write `routed` and return the job that the router would publish."""
         request_id = request_id or self.ids.new()
         now = datetime.now(UTC)
-        content = Content(messages=(ChatMessage(role="user", content=text),))
+        content = Content(
+            messages=(ChatMessage(role="user", content=text),), output_schema=output_schema
+        )
         routed = RequestRouted(
             request_id=request_id,
             tenant=TENANT,
@@ -148,6 +153,8 @@ class WorkerRig:
             ),
             accepted_at=now,
             deadline=now + timedelta(seconds=deadline_s),
+            final_attempt=final_attempt,
+            min_confidence=min_confidence,
         )
         sequence = await self.broker.publish(
             subjects.request_event(TENANT, request_id),

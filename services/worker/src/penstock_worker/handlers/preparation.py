@@ -73,6 +73,7 @@ class Preparation:
             job.tenant, job.data_subject, job.request_id, "content", job.content
         )
         content = _content(sealed)
+        _refuse_empty(content)
         _refuse_other_kind(content, resident)
         schema = (
             None
@@ -125,6 +126,13 @@ def _content(sealed: bytes) -> Content:
         return Content.model_validate_json(sealed)
     except ValidationError as error:
         raise SchemaError("The request's content is unreadable.", code="content_invalid") from error
+
+
+def _refuse_empty(content: Content) -> None:
+    """Edge and router refuse it first; a job by hand shall not have an answer made up."""
+    said = any(message.content.strip() for message in content.messages)
+    if not said and not (content.texts and all(text.strip() for text in content.texts)):
+        raise ConversationError("The input is empty.", code="empty_input", param="input")
 
 
 def _refuse_other_kind(content: Content, resident: Resident) -> None:
