@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock_worker.domain.length_groups import MOST_PADDING, length_groups
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 512), max_size=100), st.integers(1, 40))
 def test_groups_hold_every_text_once_and_pad_little(lengths: list[int], most: int):
     """No group is too large, none pays more for padding than stated."""
@@ -19,6 +20,7 @@ def test_groups_hold_every_text_once_and_pad_little(lengths: list[int], most: in
         assert max(own) * len(own) <= MOST_PADDING * sum(own)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 512), st.integers(1, 100), st.integers(1, 40))
 def test_texts_of_one_length_fill_their_groups(length: int, count: int, most: int):
     """Nothing is split that need not be."""

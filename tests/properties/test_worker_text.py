@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -97,6 +97,7 @@ def whole_tokens(scheme: str, chosen: list[int]) -> list[int]:
 
 
 @schemes
+@settings(deadline=None)
 @given(chosen=numbers, sizes=cuts)
 def test_pieces_are_the_whole(scheme: str, chosen: list[int], sizes: list[int]):
     """Pieces and whole characters in any order, cut anywhere: no space lost, nothing broken."""
@@ -107,6 +108,7 @@ def test_pieces_are_the_whole(scheme: str, chosen: list[int], sizes: list[int]):
     assert not any("\ufffd" in piece for piece in pieces)
 
 
+@settings(deadline=None)
 @given(chosen=numbers, sizes=cuts)
 def test_byte_level_pieces_of_any_tokens_are_the_whole(chosen: list[int], sizes: list[int]):
     """Random ids, control tokens and broken characters included."""
@@ -116,6 +118,7 @@ def test_byte_level_pieces_of_any_tokens_are_the_whole(chosen: list[int], sizes:
 
 
 @pytest.mark.parametrize("scheme", _SCHEMES[1:])
+@settings(deadline=None)
 @given(chosen=numbers, sizes=cuts)
 def test_broken_bytes_harm_nothing_around_them(scheme: str, chosen: list[int], sizes: list[int]):
     """Random ids of SentencePiece's schemes: everything but broken characters is there.
@@ -136,6 +139,7 @@ def test_broken_bytes_harm_nothing_around_them(scheme: str, chosen: list[int], s
 
 
 @schemes
+@settings(deadline=None)
 @given(chosen=numbers, sizes=cuts)
 def test_grouping_changes_no_piece(scheme: str, chosen: list[int], sizes: list[int]):
     """One by one or many at a time: the same tokens have shown the same text (I6).
@@ -154,6 +158,7 @@ def test_grouping_changes_no_piece(scheme: str, chosen: list[int], sizes: list[i
 
 
 @schemes
+@settings(deadline=None)
 @given(chosen=numbers, sizes=cuts, after=numbers)
 def test_an_answer_goes_on_where_its_text_ended(
     scheme: str, chosen: list[int], sizes: list[int], after: list[int]
@@ -172,6 +177,7 @@ def test_an_answer_goes_on_where_its_text_ended(
     assert text + went_on == whole.decode(ids + more)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80), cuts)
 def test_byte_level_pieces_of_real_text_are_never_broken(text: str, sizes: list[int]):
     """Text that was encoded comes back, and no piece holds half a character."""
@@ -195,6 +201,7 @@ class _Collect(BatchObserver):
     def on_step(self) -> None: ...
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_an_echo_is_the_message(text: str):
     """White space and all, one token per word."""
