@@ -92,7 +92,7 @@ def add(
     from penstock.registry.addition import Wish  # noqa: PLC0415 - loads the engine
 
     given = {"slots": slots, "max_batch": max_batch, "queue": queue, "memory_bytes": memory_bytes}
-    limits = build(ModelLimits, **given) if any(given.values()) else None
+    limits = build(ModelLimits, **given) if set(given.values()) != {None} else None
     wish = Wish(
         name=_token(name or _name_of(path)),
         version=_version(version),
@@ -139,10 +139,14 @@ def list_all(data_dir: DataDirOption = None, as_json: JsonOption = False) -> Non
     )
     typer.echo()
     show_table(
-        ("WORKER", "MODEL", "VERSION", "STATE", "MEMORY MB", "LAYOUT", "RUNNING", "WAITING", "WHY"),
+        ("WORKER", "MODEL", "VERSION", "STATE", "MEMORY MB", "LAYOUT", "RUNNING", "WAITING"),
         _worker_rows(overview),
         right={"MEMORY MB", "RUNNING", "WAITING"},
     )
+    for worker in overview.workers:
+        for model in worker.models:
+            if model.why is not None:  # below the table: a reason is longer than a column
+                typer.echo(f"{worker.instance}: {model.name} {model.version}: {model.why}")
 
 
 def remove(
@@ -252,7 +256,6 @@ def _rows_of(worker: WorkerModels) -> Iterator[tuple[str, ...]]:
             shown,
             str(model.running),
             str(model.waiting),
-            model.why or "",
         )
 
 
