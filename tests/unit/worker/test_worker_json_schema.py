@@ -242,3 +242,20 @@ async def test_one_compiled_schema_serves_several_threads() -> None:
     schema = RustAnswerSchema(ORDER)
     checks = [asyncio.to_thread(schema.check, '{"name": "Ada"}') for _ in range(20)]
     assert await asyncio.gather(*checks) == [None] * 20
+
+
+def test_a_panic_of_the_native_code_is_a_permanent_error() -> None:
+    """It comes as a BaseException, which would pass every handler and end the worker's task."""
+
+    class PanicException(BaseException):
+        pass
+
+    class Panicking:
+        def is_valid(self, _: Any) -> bool:
+            raise PanicException
+
+    schema = RustAnswerSchema({})
+    schema._validator = Panicking()  # type: ignore[assignment]
+    with pytest.raises(PermanentError) as caught:
+        schema.check("1")
+    assert caught.value.code == "schema_invalid"

@@ -9,10 +9,12 @@ meanwhile; parsing and counting do not, hence the thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import re
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any, Final
 
 import jsonschema_rs
@@ -62,18 +64,23 @@ class RustAnswerSchema:
         if not bounded(schema):
             raise too_complex("it is too large or nested too deeply")
         _plain(schema)
+        self._work = SchemaWork(schema)
         try:
-            self._work = SchemaWork(schema)
-            self._validator = jsonschema_rs.Draft202012Validator(
-                schema, pattern_options=_REGEX, offline=True, validate_formats=False
-            )
+            with _panics_refused():
+                self._validator = jsonschema_rs.Draft202012Validator(
+                    schema, pattern_options=_REGEX, offline=True, validate_formats=False
+                )
         except ValueError as error:  # jsonschema-rs raises subclasses of it, and itself
             raise invalid(_what_is_wrong(error)) from error
         except jsonschema_rs.ReferencingError as error:
             raise invalid("a reference cannot be resolved") from error
 
     def check(self, text: str) -> SchemaFailure | None:
-        """What is wrong with an answer; None when it satisfies the schema."""
+        """What is wrong with an answer; None when it satisfies the schema.
+
+        Raises:
+            PermanentError: the native code gave up on this schema.
+        """
         try:
             answer = parsed(text)
         except ValueError as error:
@@ -81,9 +88,10 @@ class RustAnswerSchema:
         units = self._work.count(answer)
         if units > MAX_UNITS:
             return SchemaFailure("schema", "The answer would take too long to check.")
-        if self._validator.is_valid(answer):
-            return None
-        return self._explained(answer, units, len(text))
+        with _panics_refused():
+            if self._validator.is_valid(answer):
+                return None
+            return self._explained(answer, units, len(text))
 
     def _explained(self, answer: Any, units: int, chars: int) -> SchemaFailure:
         costly = units > _EXPLAINED_UNITS or units * chars > _EXPLAINED_CHARS
@@ -127,6 +135,17 @@ class CachedAnswerSchemas:
         if key in self._kept:  # it may have gone while another one was compiled
             self._kept.move_to_end(key)
         return kept
+
+
+@contextlib.contextmanager
+def _panics_refused() -> Iterator[None]:
+    """A bug in the native code arrives as a BaseException that no handler would catch."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # pyo3 gives it no importable name
+            raise
+        raise invalid("it cannot be processed") from error
 
 
 def parsed(text: str) -> Any:
