@@ -28,6 +28,8 @@ class ServedModels:
         self._has = has
         self._lanes_of = lanes_of
         self._lanes: dict[str, Lanes] = {}
+        self._closing: dict[Lanes, asyncio.Task[None]] = {}
+        """Of models that are served no more: their last jobs run."""
         self._changes: asyncio.Queue[tuple[str, ModelRecord | None]] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
 
@@ -48,15 +50,19 @@ class ServedModels:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        await asyncio.gather(*(lanes.stop_pulling() for lanes in self._lanes.values()))
+        await asyncio.gather(*(lanes.stop_pulling() for lanes in self._all()))
 
     async def finish(self) -> None:
         """Wait until every job that was taken is settled."""
-        await asyncio.gather(*(lanes.finish() for lanes in self._lanes.values()))
+        await asyncio.gather(*(lanes.finish() for lanes in self._all()))
 
     async def stop(self) -> None:
         """Leave what is left to its next holder."""
-        await asyncio.gather(*(lanes.stop(_STOP_GRACE_S) for lanes in self._lanes.values()))
+        await asyncio.gather(*(lanes.stop(_STOP_GRACE_S) for lanes in self._all()))
+        await asyncio.gather(*self._closing.values(), return_exceptions=True)
+
+    def _all(self) -> tuple[Lanes, ...]:
+        return (*self._lanes.values(), *self._closing)
 
     async def _follow(self) -> None:
         while True:
@@ -71,10 +77,14 @@ class ServedModels:
     async def _apply(self, name: str, record: ModelRecord | None) -> None:
         """A model that fails to load is served, too: its jobs end with the reason."""
         if record is None or not await self._is_here(record):
-            await self._close(name)
+            self._begin_close(name)
         elif name not in self._lanes:
             self._lanes[name] = lanes = self._lanes_of(name)
-            await lanes.start()
+            try:
+                await lanes.start()
+            except Exception:
+                self._begin_close(name)  # so that the next try begins anew
+                raise
 
     async def _is_here(self, record: ModelRecord) -> bool:
         try:
@@ -82,9 +92,15 @@ class ServedModels:
         except PenstockError:  # its manifest is broken
             return True
 
-    async def _close(self, name: str) -> None:
+    def _begin_close(self, name: str) -> None:
+        """Its jobs finish by themselves: the changes of other models do not wait for them."""
         lanes = self._lanes.pop(name, None)
         if lanes is not None:
-            await lanes.stop_pulling()
-            await lanes.finish()
-            await lanes.stop(_STOP_GRACE_S)
+            task = asyncio.create_task(self._close(lanes), name=f"close-{name}")
+            self._closing[lanes] = task
+
+    async def _close(self, lanes: Lanes) -> None:
+        await lanes.stop_pulling()
+        await lanes.finish()
+        await lanes.stop(_STOP_GRACE_S)
+        del self._closing[lanes]
