@@ -128,3 +128,12 @@ def test_metrics_of_every_process_are_listed(plan):
 def test_shown_addresses_carry_no_credentials(url, bare):
     """I8: what users see of the bus has no password in it."""
     assert without_credentials(url) == bare
+
+
+def test_workers_share_what_operators_added_and_what_was_tuned(environments, plan):
+    """One store and one set of layouts for all workers of a stack; nobody else is told."""
+    for variable in ("PENSTOCK_MODEL_STORE", "PENSTOCK_TUNING_DIR"):
+        told = {name: env[variable] for name, env in environments.items() if variable in env}
+        assert set(told) == {"worker-1", "worker-2"}
+        assert len(set(told.values())) == 1
+    assert environments["worker-1"]["PENSTOCK_MODEL_STORE"] == str(plan.data_dir.models)
