@@ -10,7 +10,8 @@ import pytest
 
 from penstock_shared.contracts.errors import PermanentError
 from penstock_worker.adapters.json_schema import CachedAnswerSchemas, RustAnswerSchema
-from penstock_worker.domain.schema_work import MAX_DEPTH, MAX_UNITS, SchemaWork
+from penstock_worker.domain.schema_graph import MAX_DEPTH, MAX_UNITS
+from penstock_worker.domain.schema_work import SchemaWork
 
 ORDER = {
     "type": "object",

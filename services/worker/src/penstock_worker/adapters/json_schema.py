@@ -2,8 +2,8 @@
 
 jsonschema-rs matches patterns in linear time (Rust's regex: no look-around, no back-references)
 and fetches nothing when `offline`. What it does not do is bound its work or its stack, so nothing
-reaches it before `domain/schema_work.py` has counted what it would cost. It holds the GIL
-meanwhile; parsing and counting do not, hence the thread.
+reaches it before the domain (`schema_graph.py`, `schema_work.py`) has counted what it would cost.
+It holds the GIL meanwhile; parsing and counting yield it every few milliseconds, hence the thread.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any, Final
 
 import jsonschema_rs
 
-from penstock_worker.domain.schema_work import (
+from penstock_worker.domain.schema_graph import (
     MAX_DEPTH,
     MAX_UNITS,
-    SchemaWork,
     bounded,
     invalid,
     too_complex,
 )
+from penstock_worker.domain.schema_work import SchemaWork
 from penstock_worker.ports import SchemaFailure
 
 MAX_ANSWER_CHARS: Final = 1024 * 1024
