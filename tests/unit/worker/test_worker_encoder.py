@@ -8,6 +8,7 @@ import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -16,7 +17,14 @@ from tests.support.minilm import DIMENSIONS, LONGEST, MANIFEST, convert, origina
 
 from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.models import EmbeddingOptions, ModelLayout
+from penstock_shared.runtime.clock import SystemClock
+from penstock_shared.runtime.model_catalog import ModelCatalog
+from penstock_worker.adapters.ctranslate2_devices import choose_target
 from penstock_worker.adapters.ctranslate2_encoder import CTranslate2Encoder
+from penstock_worker.adapters.layout_store import LayoutStore
+from penstock_worker.adapters.machine import Machine
+from penstock_worker.adapters.model_shelf import DiskShelf
+from penstock_worker.adapters.tuner import Tuner
 from penstock_worker.errors import ContextLengthError, EngineError
 
 _GOLDEN = Path(__file__).parents[2] / "data" / "embeddings" / "golden.json"
@@ -26,7 +34,7 @@ _TOLERANCE = 1e-3
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("minilm") / "model"
+    target = tmp_path_factory.mktemp("minilm") / MANIFEST.name / MANIFEST.version
     convert(original(), target)
     return target
 
@@ -70,6 +78,26 @@ def test_vectors_agree_with_the_reference_run_beside_them(engine: CTranslate2Enc
     texts = [" ".join(rng.choices(words, k=rng.randint(0, 90))) for _ in range(200)]
     texts = [text for text in texts if len(engine.tokenize([text])[0]) <= LONGEST]
     assert np.abs(vectors(engine, texts) - Reference().embed(texts)).max() < _TOLERANCE
+
+
+def test_a_worker_loads_it_in_numbers_that_keep_it_right(directory: Path):
+    """Tuned and loaded as a worker does it: int8, which text models get, is off by 0.03."""
+    layouts = LayoutStore(None)
+    shelf = DiskShelf(
+        ModelCatalog([directory.parent.parent]),
+        layouts,
+        Tuner(layouts, SystemClock(), budget_s=0.2),
+        choose_target("cpu"),
+        Machine(processor="test", processors=2, memory_bytes=2**33),
+    )
+    resident = shelf.load(MANIFEST.record())
+    loaded = cast("CTranslate2Encoder", resident.engine)
+    golden = json.loads(_GOLDEN.read_text(encoding="utf-8"))[0]
+    (made,) = vectors(loaded, [golden["text"]])
+    loaded.close()
+    expected = np.frombuffer(base64.b64decode(golden["vector"]), "<f4")
+    assert resident.layout.compute_type == "float32"
+    assert np.abs(made - expected).max() < _TOLERANCE
 
 
 def test_company_changes_no_vector(engine: CTranslate2Encoder):
