@@ -243,8 +243,8 @@ def _rows_of(worker: WorkerModels) -> Iterator[tuple[str, ...]]:
             ""
             if layout is None
             else (
-                f"{layout.device} {layout.compute_type}, {layout.slots} of {layout.max_batch},"
-                f" {layout.threads} threads"
+                f"{layout.device} {layout.compute_type}, {layout.slots} batches of {layout.max_batch},"
+                f" threads each {layout.threads}"
             )
         )
         yield (
