@@ -198,12 +198,23 @@ def test_a_catastrophic_pattern_is_matched() -> None:
         ({"items": {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}}, "[" * 60 + "]" * 60),
         ({"pattern": "(?:a|b)*a(?:a|b){100}[cd]"}, json.dumps("ab" * 50_000)),
         ({"items": {"multipleOf": 0.01}}, json.dumps([1.7e308] * 10_000)),
+        (
+            {"allOf": [{"contains": False, "minContains": 0} for _ in range(600)]},
+            json.dumps([0] * 20_000),
+        ),
+        (
+            {
+                "anyOf": [{"properties": {f"q{n}": True}} for n in range(600)],
+                "unevaluatedProperties": True,
+            },
+            json.dumps({f"p{n}": 1 for n in range(10_000)}),
+        ),
     ],
 )
 def test_an_answer_that_would_take_too_long_fails_unchecked(
     schema: dict[str, Any], answer: str
 ) -> None:
-    """Recursion by two paths, a pattern of many states, exact arithmetic on huge numbers."""
+    """Recursion by two paths, many states, exact arithmetic, many members walked many times."""
     assert SchemaWork(schema).count(json.loads(answer)) > MAX_UNITS
     failure = RustAnswerSchema(schema).check(answer)
     assert failure is not None
