@@ -17,7 +17,13 @@ from penstock.registry.conversion import QUANTIZATIONS
 from penstock.stack_locator import locate_stack
 from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.ids import subject_token
-from penstock_shared.contracts.models import ModelKind, ModelLimits, ModelRecord, WorkerModels
+from penstock_shared.contracts.models import (
+    ModelKind,
+    ModelLayout,
+    ModelLimits,
+    ModelRecord,
+    WorkerModels,
+)
 
 if TYPE_CHECKING:
     from penstock.registry.desk import ModelDesk, Overview
@@ -239,14 +245,7 @@ def _worker_rows(overview: "Overview") -> Iterator[tuple[str, ...]]:
 def _rows_of(worker: WorkerModels) -> Iterator[tuple[str, ...]]:
     for model in worker.models:
         layout = model.layout
-        shown = (
-            ""
-            if layout is None
-            else (
-                f"{layout.device} {layout.compute_type}, {layout.slots} batches of {layout.max_batch},"
-                f" threads each {layout.threads}"
-            )
-        )
+        shown = "" if layout is None else _layout(layout)
         yield (
             worker.instance,
             model.name,
@@ -257,6 +256,11 @@ def _rows_of(worker: WorkerModels) -> Iterator[tuple[str, ...]]:
             str(model.running),
             str(model.waiting),
         )
+
+
+def _layout(layout: ModelLayout) -> str:
+    batches = f"{layout.slots} batches of {layout.max_batch}"
+    return f"{layout.device} {layout.compute_type}, {batches}, threads each {layout.threads}"
 
 
 def _megabytes(number: int) -> str:
