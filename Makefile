@@ -28,7 +28,6 @@ $(VENV)/bin/uv:
 $(STAMP): $(MANIFESTS) constraints.txt | $(VENV)/bin/uv
 	@echo "Installing the locked workspace into $(VENV) …"
 	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet -c constraints.txt $(WORKSPACE) --group dev
-	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --require-hashes -r
 	@touch $@
 
 install: $(STAMP) ## Install everything into .venv from the lock
