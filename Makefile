@@ -32,7 +32,7 @@ $(STAMP): $(MANIFESTS) constraints.txt | $(VENV)/bin/uv
 
 install: $(STAMP) ## Install everything into .venv from the lock
 
-demo: $(STAMP) ## Start everything, answer twelve messages, show usage and the audit proof, stop
+demo: $(STAMP) ## Start everything, answer messages, add a model, show usage and the audit proof, stop
 	@$(BIN)/python -m examples.demo
 
 up: $(STAMP) ## Start everything and stay up
@@ -41,8 +41,10 @@ up: $(STAMP) ## Start everything and stay up
 test: $(STAMP) ## Every test, in its seeded short form
 	$(PYTEST) -n 2 --dist loadgroup -m "not long" $(ARGS)
 
-test-long: $(STAMP) ## The full counts, and what needs strace
-	$(PYTEST) -n 2 --dist loadgroup $(ARGS)
+test-long: $(STAMP) ## The full counts, and what needs strace or torch
+	@test -d .venv-converter || $(PYTHON) -m venv .venv-converter
+	@.venv-converter/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 transformers==5.23.0 ctranslate2==4.8.5
+	PENSTOCK_CONVERTER_PYTHON=$(CURDIR)/.venv-converter/bin/python $(PYTEST) -n 2 --dist loadgroup $(ARGS)
 
 check: $(STAMP) ## Lint, types, import rules
 	$(BIN)/ruff check .
@@ -68,4 +70,4 @@ lock: | $(VENV)/bin/uv ## Resolve again and write constraints.txt: hashes, no ad
 	@if grep -nE '(https?|file)://' constraints.txt; then echo "An address got into the lock."; exit 1; fi
 
 clean: ## Remove what was installed and built
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-converter .mypy_cache .ruff_cache .pytest_cache .hypothesis

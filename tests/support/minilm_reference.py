@@ -2,13 +2,16 @@
 
 What sentence-transformers does for all-MiniLM-L6-v2, spelt out: `BertModel`, the mean over each
 text's own tokens, length 1 (the model card's own example, "Usage (HuggingFace Transformers)").
-Run as a script it writes `tests/data/embeddings/golden.json`.
+Run as a module it answers `{"model": folder, "texts": […]}` with the vectors, and with `--golden`
+and the model's folder it writes `tests/data/embeddings/golden.json`. It needs neither CTranslate2
+nor anything of Penstock, so it runs in an environment of its own.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,10 +19,11 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tests.support.minilm import LONGEST, original
 from transformers import AutoModel, AutoTokenizer
 
 GOLDEN: Final = Path(__file__).parents[1] / "data" / "embeddings" / "golden.json"
+LONGEST: Final = 256
+"""What sentence-transformers cuts at (`sentence_bert_config.json`)."""
 SENTENCES: Final = (
     "The weather is lovely today.",
     "It's so sunny outside!",
@@ -39,8 +43,7 @@ SENTENCES: Final = (
 class Reference:
     """The original model."""
 
-    def __init__(self) -> None:
-        folder = str(original())
+    def __init__(self, folder: str) -> None:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self._model: Any = AutoModel.from_pretrained(folder).eval()
 
@@ -61,9 +64,9 @@ class Reference:
         return made
 
 
-def main() -> None:
+def write_golden(folder: str) -> None:
     """Write the golden vectors: base64 of float32, little endian."""
-    reference = Reference()
+    reference = Reference(folder)
     rows = zip(SENTENCES, reference.lengths(SENTENCES), reference.embed(SENTENCES), strict=True)
     golden = [
         {
@@ -74,6 +77,15 @@ def main() -> None:
         for text, length, row in rows
     ]
     GOLDEN.write_text(json.dumps(golden, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Answer a question, or write the golden file."""
+    if sys.argv[1:2] == ["--golden"]:
+        write_golden(sys.argv[2])
+        return
+    asked = json.load(sys.stdin)
+    print(json.dumps(Reference(asked["model"]).embed(asked["texts"]).tolist()))
 
 
 if __name__ == "__main__":
