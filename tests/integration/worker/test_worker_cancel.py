@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from prometheus_client import REGISTRY
 from tests.support.worker_rig import WorkerRig, until
 
-from penstock_shared.contracts.requests import Status
+from penstock_shared.contracts.requests import Sampling, Status
 from penstock_shared.contracts.subjects import Lane
 
+_MODELS = Path(__file__).parents[3] / "models"
 _LONG = " ".join(f"w{n}" for n in range(2000))
 
 
@@ -37,6 +41,52 @@ async def test_cancelled_in_mid_stream_bills_what_was_generated(rig: WorkerRig):
     assert len(final.text.split()) == ended.usage.output_tokens
     assert "".join(delta.text for delta in client.deltas) == final.text
     assert await rig.output(ended) == final.text
+
+
+async def test_cancelled_before_its_first_token_stops_with_it(rig: WorkerRig):
+    """The engine stops within one step: that step's token is all that is billed (I3)."""
+    await rig.start_worker(echo_tokens_per_s=1)
+    job, client = await rig.submit(_LONG)
+    await until(_runs)
+    assert client.deltas == []
+    await rig.cancel(job)
+    final = await client.final(10)
+    ended = await rig.terminal(job)
+    assert (final.status, ended.usage.output_tokens) == (Status.CANCELLED, 1)
+    assert final.text == "w0"
+
+
+async def _runs() -> bool:
+    return bool(REGISTRY.get_sample_value("worker_jobs_running", {"model": "echo"}))
+
+
+async def test_a_real_engine_stops_in_mid_stream(rig: WorkerRig):
+    """CTranslate2 lets go of the item with its next token; text, deltas and usage agree (I3)."""
+    await rig.start_worker(models_dir=_MODELS, echo_model=False, tuning_budget_s=0)
+    order = "Please send me " + ", ".join(f"{n} red hats to Berlin" for n in range(2, 40))
+    job, client = await rig.submit(
+        order, model="penstock-large", sampling=Sampling(temperature=1.0)
+    )
+    await client.first_delta.wait()
+    await rig.cancel(job)
+    final = await client.final(10)
+    ended = await rig.terminal(job)
+    assert final.status is Status.CANCELLED
+    assert ended.usage.output_tokens > 0
+    assert "".join(delta.text for delta in client.deltas) == final.text
+    await rig.settled("penstock-large")
+
+
+async def test_a_cancellation_after_the_end_changes_nothing(rig: WorkerRig):
+    """The fact stands, there is no second one, and the next request is served (I2)."""
+    await rig.start_worker()
+    job, client = await rig.submit("hello world")
+    assert (await client.final()).status is Status.COMPLETED
+    await rig.cancel(job)
+    _, other = await rig.submit("and on")
+    assert (await other.final()).status is Status.COMPLETED
+    assert (await rig.terminal(job)).status is Status.COMPLETED
+    assert (await rig.facts(job), len(client.finals)) == (2, 1)
 
 
 async def test_one_cancelled_item_leaves_its_batch_companions_alone(rig: WorkerRig):

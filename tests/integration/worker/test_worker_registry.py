@@ -120,7 +120,7 @@ async def test_five_models_take_turns_in_a_budget_for_two(rig: WorkerRig, store:
 async def test_a_new_version_takes_over_under_load_without_a_failed_job(
     rig: WorkerRig, store: Path
 ):
-    """Whoever comes meanwhile gets the old version, and everybody after it the new one (I2)."""
+    """Every job ends once, on one version or the other, and after the swap on the new one (I2)."""
     await add(rig, store, "swapped")
     copy_model(store / "swapped" / "2", "swapped", "2")
     second = begin_prompts_with(store / "swapped" / "2", "please ")
