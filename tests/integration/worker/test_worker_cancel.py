@@ -7,7 +7,7 @@ from pathlib import Path
 from prometheus_client import REGISTRY
 from tests.support.worker_rig import WorkerRig, until
 
-from penstock_shared.contracts.requests import Sampling, Status
+from penstock_shared.contracts.requests import Status
 from penstock_shared.contracts.subjects import Lane
 
 _MODELS = Path(__file__).parents[3] / "models"
@@ -63,16 +63,13 @@ async def _runs() -> bool:
 async def test_a_real_engine_stops_in_mid_stream(rig: WorkerRig):
     """CTranslate2 lets go of the item with its next token; text, deltas and usage agree (I3)."""
     await rig.start_worker(models_dir=_MODELS, echo_model=False, tuning_budget_s=0)
-    order = "Please send me " + ", ".join(f"{n} red hats to Berlin" for n in range(2, 40))
-    job, client = await rig.submit(
-        order, model="penstock-large", sampling=Sampling(temperature=1.0)
-    )
+    job, client = await rig.submit("x " * 300, model="penstock-large")  # it babbles on and on
     await client.first_delta.wait()
     await rig.cancel(job)
     final = await client.final(10)
     ended = await rig.terminal(job)
     assert final.status is Status.CANCELLED
-    assert ended.usage.output_tokens > 0
+    assert 0 < ended.usage.output_tokens < 700  # it has room for as many
     assert "".join(delta.text for delta in client.deltas) == final.text
     await rig.settled("penstock-large")
 

@@ -405,6 +405,25 @@ async def test_before_the_first_job_what_fits_is_loaded(scene: Scene):
     assert scene.state("d") == (ModelState.UNLOADED, "1", None)
 
 
+async def test_a_drain_hands_back_who_waits_for_a_load_at_once(scene: Scene):
+    """Another worker runs those jobs while this one still reads the weights, or waits for room."""
+    scene.register("a", "b")
+    held = await scene.residents.acquire("a")
+    scene.shelf.gate.clear()
+    waiting = [asyncio.create_task(scene.residents.acquire("b")) for _ in range(3)]
+    await until(lambda: ("b", "1") in scene.shelf.loads)
+    scene.residents.hand_back_waiting()
+    for one in waiting:
+        assert isinstance(await refusal(one), HandedBackError)
+    assert not scene.shelf.gate.is_set()
+    assert isinstance(await refusal(scene.residents.acquire("a")), HandedBackError)
+    assert not closed(held)  # what runs is finished
+    scene.residents.release(held)
+    scene.shelf.gate.set()
+    await scene.residents.stop()
+    assert scene.loaded() == set()
+
+
 async def test_a_stop_closes_what_is_loaded_and_what_is_being_loaded(scene: Scene):
     """No engine is left to the interpreter's exit, and who waits is handed back."""
     scene.register("a", "b")

@@ -47,8 +47,13 @@ class FakeLanes:
 class FakeResidents:
     """Keeps nothing."""
 
+    handed_back = False
+
     def update(self, name: str, record: ModelRecord | None) -> None:
         assert record is None or record.name == name
+
+    def hand_back_waiting(self) -> None:
+        self.handed_back = True
 
 
 class Scene:
@@ -57,8 +62,9 @@ class Scene:
     def __init__(self) -> None:
         self.made: list[FakeLanes] = []
         self.failures = 0
+        self.residents = FakeResidents()
         self.served = ServedModels(
-            cast("Residents", FakeResidents()),
+            cast("Residents", self.residents),
             lambda record: record.version != "away",
             self._lanes_of,
         )
@@ -127,6 +133,7 @@ async def test_a_drain_waits_for_the_jobs_of_a_removed_model_too(scene: Scene):
     scene.change("a", None)
     await scene.until_pulled()
     await scene.served.stop_pulling()
+    assert scene.residents.handed_back
     finishing = asyncio.create_task(scene.served.finish())
     for _ in range(10):
         await asyncio.sleep(0)

@@ -72,6 +72,7 @@ class Residents:
         self._leaving: list[Resident] = []
         """Held by jobs that began with them; nobody new gets them."""
         self._loads: dict[str, asyncio.Task[None]] = {}
+        self._load_ended: dict[str, asyncio.Event] = {}
         self._failed: dict[str, _Failure] = {}
         self._one_at_a_time = asyncio.Lock()
         self._someone_left = asyncio.Event()
@@ -124,7 +125,8 @@ class Residents:
                 raise TransientError(failed.message, code=failed.code)
             if failed is not None:
                 raise ModelError(failed.message, code=failed.code, param="model")
-            await asyncio.shield(self._begin_load(name))
+            self._begin_load(name)
+            await self._load_ended.setdefault(name, asyncio.Event()).wait()
 
     def release(self, resident: Resident) -> None:
         """A job has ended."""
@@ -141,13 +143,19 @@ class Residents:
         """Which models are being loaded."""
         return list(self._loads)
 
+    def hand_back_waiting(self) -> None:
+        """Take nothing new; whoever waits for a model to be loaded hears HandedBackError."""
+        self._stopping = True
+        for load_ended in self._load_ended.values():
+            load_ended.set()
+
     async def stop(self) -> None:
         """Unload everything; no job holds anything any more.
 
         A load under way is waited for: its thread cannot be stopped, and an engine that nobody
         closes can abort the process at its exit.
         """
-        self._stopping = True
+        self.hand_back_waiting()
         await asyncio.gather(*self._loads.values())
         for resident in (*self._serving.values(), *self._leaving):
             resident.engine.close()
@@ -182,17 +190,17 @@ class Residents:
             return None
         return failed.error
 
-    def _begin_load(self, name: str) -> asyncio.Task[None]:
+    def _begin_load(self, name: str) -> None:
         task = self._loads.get(name)
         if task is None or task.done():
             task = asyncio.create_task(self._load(name), name=f"load-{name}")
             self._loads[name] = task
-            task.add_done_callback(lambda done: self._loaded(name, done))
-        return task
+            task.add_done_callback(lambda done: self._end_load(name, done))
 
-    def _loaded(self, name: str, task: asyncio.Task[None]) -> None:
+    def _end_load(self, name: str, task: asyncio.Task[None]) -> None:
         if self._loads.get(name) is task:
             del self._loads[name]
+        self._load_ended.pop(name, asyncio.Event()).set()
 
     async def _load(self, name: str) -> None:
         """Load until what is loaded is what serves; a failure is kept, and raised by `acquire`."""

@@ -45,7 +45,8 @@ class ServedModels:
         self._task = asyncio.create_task(self._follow(), name="served-models")
 
     async def stop_pulling(self) -> None:
-        """Take nothing new, and hand back what nobody has looked at."""
+        """Take nothing new, and hand back what nobody has looked at or what waits for a load."""
+        self._residents.hand_back_waiting()
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
