@@ -414,7 +414,7 @@ async def test_a_drain_hands_back_who_waits_for_a_load_at_once(scene: Scene):
     await until(lambda: ("b", "1") in scene.shelf.loads)
     scene.residents.hand_back_waiting()
     for one in waiting:
-        assert isinstance(await refusal(one), HandedBackError)
+        assert isinstance(await refusal(asyncio.wait_for(one, 5)), HandedBackError)
     assert not scene.shelf.gate.is_set()
     assert isinstance(await refusal(scene.residents.acquire("a")), HandedBackError)
     assert not closed(held)  # what runs is finished
