@@ -83,8 +83,12 @@ class QueueLoad:
         self._done, self._read_at_s, self._was_waiting = done, now_s, waiting
 
     def admitted(self, lane: Lane) -> None:
-        """This router publishes one more job; the next reading has it."""
+        """This router is about to publish one more job; the next reading tells whether it did."""
         self._depths[lane] += 1
+
+    def withdrawn(self, lane: Lane) -> None:
+        """It did not: the request was known already."""
+        self._depths[lane] = max(0, self._depths[lane] - 1)
 
     def refuse_if_overloaded(
         self, model: str, lane: Lane, *, limit: int, deadline_s: float

@@ -81,15 +81,17 @@ class Admissions:
         routed = self._decide(tenant, subject, admission, content)
         metrics.DECISION_LATENCY.observe((perf_counter() - started) * 1000)
         trace = child_traceparent(traceparent)
-        self._open.begin(subject)  # nothing is awaited since the tenant's requests were counted
+        # Nothing is awaited since both were looked at: a burst cannot overtake its own count.
+        self._open.begin(subject)
+        self._loads[routed.model].admitted(routed.lane)
         try:
             sequence = await self._log.write_routed(routed, source=self._source, traceparent=trace)
             self._open.admitted(subject, sequence, routed.deadline.timestamp())
         except SequenceConflictError:
+            self._loads[routed.model].withdrawn(routed.lane)
             return await self._readmit(tenant, admission.request_id, trace)
         finally:
             self._open.finish(subject)
-        self._loads[routed.model].admitted(routed.lane)
         await self._log.publish_job(routed, sequence, source=self._source, traceparent=trace)
         metrics.ADMISSIONS.labels("accepted").inc()
         metrics.TIER.labels(routed.model, routed.lane.value).inc()
