@@ -9,10 +9,9 @@ when a new version is promoted, the old one serves until the new one is warm.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Final, Protocol
 
-from penstock_shared.contracts.errors import PenstockError, PermanentError, TransientError
+from penstock_shared.contracts.errors import PenstockError, PermanentError
 from penstock_shared.contracts.models import (
     ModelRecord,
     ModelState,
@@ -21,14 +20,13 @@ from penstock_shared.contracts.models import (
 from penstock_shared.runtime.clock import Clock
 from penstock_shared.runtime.telemetry import log
 from penstock_worker import metrics
+from penstock_worker.domain.load_failures import LoadFailures
 from penstock_worker.domain.memory import whom_to_unload
 from penstock_worker.domain.resident import Resident
 from penstock_worker.errors import HandedBackError, ModelError
 
 _LEAST_RESIDENCE_S: Final = 2.0
 """A model that was just loaded is not pushed out by the next one at once."""
-_TRY_AGAIN_AFTER_S: Final = 2.0
-"""A load that failed for want of memory may succeed once others have let go of theirs."""
 
 
 class ModelShelf(Protocol):
@@ -52,14 +50,6 @@ class ModelShelf(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """Why the version that serves is not loaded."""
-
-    error: PenstockError
-    at_s: float
-
-
 class Residents:
     """The loaded models."""
 
@@ -73,14 +63,14 @@ class Residents:
         """Held by jobs that began with them; nobody new gets them."""
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._load_ended: dict[str, asyncio.Event] = {}
-        self._failed: dict[str, _Failure] = {}
+        self._failures = LoadFailures(clock.monotonic_s)
         self._one_at_a_time = asyncio.Lock()
         self._someone_left = asyncio.Event()
         self._stopping = False
 
     def update(self, name: str, record: ModelRecord | None) -> None:
         """The registry says something new of a model."""
-        self._failed.pop(name, None)
+        self._failures.forget(name)
         resident = self._serving.get(name)
         if record is None:
             self._records.pop(name, None)
@@ -115,16 +105,12 @@ class Residents:
         """
         while True:
             record = self._runnable(name)
-            failed = self._failure(name)
             if (resident := self._serving.get(name)) is not None:
-                if resident.version != record.version and failed is None:
+                if resident.version != record.version and self._failures.of(name) is None:
                     self._begin_load(name)
                 resident.users += 1
                 return resident
-            if isinstance(failed, TransientError):
-                raise TransientError(failed.message, code=failed.code)
-            if failed is not None:
-                raise ModelError(failed.message, code=failed.code, param="model")
+            self._failures.raise_for(name)
             self._begin_load(name)
             await self._load_ended.setdefault(name, asyncio.Event()).wait()
 
@@ -179,17 +165,6 @@ class Residents:
         record = self._records.get(name)
         return None if record is None or record.quarantined or self._stopping else record
 
-    def _failure(self, name: str) -> PenstockError | None:
-        """Why the version that serves cannot be loaded, as far as that still holds."""
-        failed = self._failed.get(name)
-        if failed is None:
-            return None
-        age_s = self._clock.monotonic_s() - failed.at_s
-        if isinstance(failed.error, TransientError) and age_s >= _TRY_AGAIN_AFTER_S:
-            del self._failed[name]
-            return None
-        return failed.error
-
     def _begin_load(self, name: str) -> None:
         task = self._loads.get(name)
         if task is None or task.done():
@@ -214,7 +189,7 @@ class Residents:
                 except PenstockError as error:
                     log().error("model.failed", model=name, code=error.code, why=error.message)
                     if self._records.get(name) == record:
-                        self._failed[name] = _Failure(error, self._clock.monotonic_s())
+                        self._failures.keep(name, error)
                         return
                     continue
                 self._retire(name)
@@ -290,7 +265,7 @@ class Residents:
 
     def _state(self, record: ModelRecord) -> ResidentModel:
         resident = self._serving.get(record.name)
-        failed = self._failure(record.name)
+        failed = self._failures.of(record.name)
         if resident is not None:
             state = ModelState.READY
         elif failed is not None:
@@ -304,5 +279,4 @@ class Residents:
             why=failed.message if failed else None,
             memory_bytes=resident.memory_bytes if resident else 0,
             layout=resident.layout if resident else None,
-            running=0,
         )
