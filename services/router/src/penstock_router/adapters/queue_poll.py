@@ -23,11 +23,16 @@ from penstock_shared.runtime.telemetry import log
 
 _EVERY_S: Final = 1.0
 _TIMEOUT_S: Final = 2.0
+_FORGET_AFTER_S: Final = 15.0
 _LIST: Final = f"$JS.API.CONSUMER.LIST.{JOBS}"
 
 
 class QueuePoll:
-    """Keeps `loads` fresh; a look that fails leaves them as they are."""
+    """Keeps `loads` fresh; a look that fails leaves them as they are, for a while.
+
+    Between two readings only admissions change a depth: an old one would refuse everybody in the
+    end, so what has not been read for `_FORGET_AFTER_S` is not known.
+    """
 
     def __init__(
         self,
@@ -40,11 +45,12 @@ class QueuePoll:
         self._loads = loads
         self._model_names = model_names
         self._clock = clock
+        self._read_at_s = clock.monotonic_s()
         self._tasks = Tasks()
 
     async def start(self) -> None:
         """Look once, then go on looking."""
-        await self._try_look()
+        await self.look()
         self._tasks.spawn("queue-poll", self._keep_looking())
 
     def problems(self) -> list[str]:
@@ -58,19 +64,22 @@ class QueuePoll:
     async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(_EVERY_S)
-            await self._try_look()
+            await self.look()
 
-    async def _try_look(self) -> None:
+    async def look(self) -> None:
+        """Read every consumer once; what the server does not tell is logged."""
         try:
-            await self._look()
+            await self._read()
         except TransientError as error:
             log().warning("queues.unread", code=error.code)
         except (KeyError, TypeError, ValueError) as error:
             log().warning("queues.unreadable", kind=type(error).__name__)
+        if self._clock.monotonic_s() - self._read_at_s > _FORGET_AFTER_S:
+            self._loads.clear()
 
-    async def _look(self) -> None:
+    async def _read(self) -> None:
         readings = await self._readings()
-        now_s = self._clock.monotonic_s()
+        now_s = self._read_at_s = self._clock.monotonic_s()
         names = frozenset(self._model_names())
         for model in self._loads.keys() - names:
             _forget(model)
@@ -91,13 +100,15 @@ class QueuePoll:
     async def _readings(self) -> dict[str, LaneReading]:
         """By durable. The answer comes in pages (ADR-1 of NATS: total, offset, limit)."""
         readings: dict[str, LaneReading] = {}
+        offset = 0
         while True:
-            question = json.dumps({"offset": len(readings)}).encode()
+            question = json.dumps({"offset": offset}).encode()
             reply = await self._broker.request(_LIST, question, timeout_s=_TIMEOUT_S)
             answer: dict[str, Any] = json.loads(reply.data)
             page = _page(answer["consumers"] or ())
             readings |= page
-            if not page or len(readings) >= answer["total"]:
+            offset += len(page)  # not what is new: the list may shift between two pages
+            if not page or offset >= answer["total"]:
                 return readings
 
 
