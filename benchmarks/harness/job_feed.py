@@ -149,7 +149,7 @@ class JobFeed:
 
     async def _prepare(self, work: Work, tenant: str, lane: Lane) -> Fed:
         request_id, subject, now = self._ids.new(), "benchmark", datetime.now(UTC)
-        content = Content(messages=work.messages).model_dump_json()
+        content = Content(messages=work.messages).to_seal()
         routed = RequestRouted(
             request_id=request_id,
             tenant=tenant,

@@ -149,7 +149,7 @@ class WorkerRig:
             price=PRICE,
             sampling=sampling or Sampling(),
             content=await self.keyring.seal(
-                TENANT, data_subject, request_id, "content", content.model_dump_json()
+                TENANT, data_subject, request_id, "content", content.to_seal()
             ),
             accepted_at=now,
             deadline=now + timedelta(seconds=deadline_s),

@@ -131,4 +131,4 @@ async def test_an_unreadable_content_is_refused(broker: Broker, router: App) -> 
 def test_content_round_trips() -> None:
     """What is sealed is the conversation, nothing else."""
     content = conversation("hi", "be brief")
-    assert Content.model_validate_json(content.model_dump_json()) == content
+    assert Content.model_validate_json(content.to_seal()) == content

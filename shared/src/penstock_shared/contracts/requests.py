@@ -60,6 +60,10 @@ class Content(BaseModel):
             raise ValueError(msg)
         return self
 
+    def to_seal(self) -> str:
+        """As JSON, without what has its default: an older instance refuses unknown fields."""
+        return self.model_dump_json(exclude_defaults=True)
+
 
 class Admission(BaseModel):
     """realtime → router on `requests.admitted`: limited, authenticated, sealed."""

@@ -152,7 +152,7 @@ def _same(value: Any, expected: Any) -> bool:
 
 def _content(raw_input: Any, instructions: str | None) -> bytes:
     try:
-        content = conversation(parse_input(raw_input), instructions).model_dump_json().encode()
+        content = conversation(parse_input(raw_input), instructions).to_seal().encode()
     except ValueError as error:
         raise PermanentError(str(error), code="empty_input", param="input") from error
     if len(content) > MAX_INPUT_BYTES:

@@ -126,7 +126,7 @@ class Doors:
             lane=Lane.STANDARD,
             sampling=submission.sampling(),
             content=await self._keyring.seal(
-                tenant, data_subject, request_id, _CONTENT, content.model_dump_json()
+                tenant, data_subject, request_id, _CONTENT, content.to_seal()
             ),
         )
         return await self._admissions.admit(tenant, admission, content, envelope.traceparent)
