@@ -20,9 +20,13 @@ class Pool:
         self.names = ["billing"]
         self.may_go = asyncio.Event()
         self.drained: list[str] = []
+        self.backing_off: set[str] = set()
 
     def statuses(self) -> tuple[ProcessStatus, ...]:
-        return tuple(ProcessStatus(name, ProcessState.READY, 1, 0, {}) for name in self.names)
+        return tuple(ProcessStatus(name, self._state(name), 1, 0, {}) for name in self.names)
+
+    def _state(self, name: str) -> ProcessState:
+        return ProcessState.BACKING_OFF if name in self.backing_off else ProcessState.READY
 
     def add(self, spec: ProcessSpec) -> None:
         assert spec.name not in self.names
@@ -102,3 +106,14 @@ async def test_none_is_drained_twice(scene):
     for now_s in (22, 23, 24, 60, 61):
         await scene.look([0], now_s)
     assert sorted(scene.pool.drained) == ["worker-1", "worker-2", "worker-3"]
+
+
+async def test_a_worker_that_keeps_dying_goes_before_one_that_serves(scene):
+    """As in a cluster: otherwise the queue would be left to a process that never serves it."""
+    scene.pool.may_go.set()
+    await scene.look([1000], 1)
+    await scene.look([1000], 2)
+    scene.pool.backing_off = {"worker-1"}
+    await scene.look([30], 22)
+    assert scene.pool.drained == ["worker-1"]
+    assert await scene.look([1000], 23) == ["billing", "worker-2", "worker-3", "worker-1"]

@@ -13,7 +13,7 @@ from nats.js.errors import NotFoundError
 
 from penstock.operator_bus import keep_quiet
 from penstock.scaling import ScalingPolicy, WorkerRange, WorkerScaler
-from penstock.supervision.spec import ProcessSpec, ProcessStatus
+from penstock.supervision.spec import ProcessSpec, ProcessState, ProcessStatus
 from penstock_shared.contracts.streams import JOBS
 
 _PREFIX = "worker-"
@@ -69,9 +69,11 @@ class Autoscaler:
     async def look(self) -> None:
         """Compare the queue with the workers once; start some, or begin to drain some."""
         lags = await self._lags()
-        present = [s.name for s in self._pool.statuses() if s.name.startswith(_PREFIX)]
+        present = {s.name: s.state for s in self._pool.statuses() if s.name.startswith(_PREFIX)}
         # As in a cluster, one that drains counts no more, but keeps its name (and its port).
         running = [name for name in self._names if name in present and name not in self._draining]
+        # And of the others those that are not ready go first: they may never be.
+        running.sort(key=lambda name: present[name] is not ProcessState.READY)
         wanted = self._scaler.decide(lags, len(running), self._clock())
         free = (name for name in self._names if name not in present)
         for name in islice(free, max(0, wanted - len(running))):
