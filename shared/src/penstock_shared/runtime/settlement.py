@@ -68,7 +68,9 @@ async def settle_error(
     known = error if isinstance(error, PenstockError) else _poison(failed_before + 1)
     try:
         await reject(delivery, known)
-    except TransientError:
+    except Exception as unsaid:  # noqa: BLE001  held on to, it would be kept alive for ever
+        if not isinstance(unsaid, TransientError):
+            log().error("message.not_rejected", sequence=delivery.sequence, exc_info=unsaid)
         await delivery.nak(delay_s, failed=True)
         return
     await delivery.term()
