@@ -387,3 +387,26 @@ async def test_a_stopped_scheduler_hands_everything_back(scene: Scene):
     assert work_of(running[0]).stop is Stop.ABANDONED
     with pytest.raises(HandedBackError):
         enter(scheduler, resident, "z")
+
+
+async def test_every_slot_has_a_thread(scene: Scene):
+    """On a large machine as many batches run as it has slots, not as many as a pool happens to."""
+    layout = LAYOUT.model_copy(update={"slots": 48, "max_batch": 1})
+    scheduler, resident, engine, _ = scene(tokens_per_s=20, layout=layout, processors=48)
+    await all_done([enter(scheduler, resident, f"a b c d n{n}") for n in range(48)])
+    assert engine.most_running == 48
+
+
+async def test_cancelled_while_it_moves_it_runs_no_more(scene: Scene):
+    """Cancelled between the batch that it leaves and the next one: it ends, at once (I3)."""
+    scheduler, resident, engine, _ = scene(tokens_per_s=100, processors=1)
+    ticket = enter(scheduler, resident, "a " * 50)
+    await asyncio.sleep(0.05)
+    work_of(ticket).cut = True
+    tokens = len(work_of(ticket).tokens)
+    while len(work_of(ticket).tokens) == tokens:
+        await asyncio.sleep(0)
+    ticket.cancel()
+    await ticket.done
+    assert work_of(ticket).stop is Stop.CANCELLED
+    assert len(engine.batches) == 1

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from penstock_shared.contracts.models import ModelKind
 from penstock_shared.runtime.clock import Clock
@@ -17,6 +17,8 @@ from penstock_worker.domain.line import Line, LinePolicy
 from penstock_worker.domain.resident import Resident
 from penstock_worker.errors import EngineMemoryError, HandedBackError
 from penstock_worker.handlers.tickets import Ticket
+
+_MOST_THREADS: Final = 4096
 
 
 class Batches(Protocol):
@@ -62,7 +64,8 @@ class Scheduler:
         self._departure: asyncio.Handle | None = None
         self._departs_at_s = 0.0
         self._closed = False
-        self._threads = ThreadPoolExecutor(thread_name_prefix="engine")
+        # The slots bound the threads; the pool's own default would end at 32.
+        self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="engine")
 
     def enter(self, ticket: Ticket) -> None:
         """Get in line; `ticket.done` says when the work has ended.
@@ -215,6 +218,9 @@ class Scheduler:
             resident.ran_well()
         metrics.ITEMS_MOVED.labels(resident.name).inc(len(cut))
         for ticket in cut:
+            if ticket.run.work.stop is not None:  # it was cancelled while it left its batch
+                ticket.finish()
+                continue
             ticket.size = ticket.size_now()
             self._line.enter(ticket)
 
