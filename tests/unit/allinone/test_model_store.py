@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from penstock.errors import OperatorError
+from penstock.registry.addition import Wish
+from penstock.registry.desk import ModelDesk
 from penstock.registry.store import ModelStore
+from penstock.stack_locator import Connections
 from penstock_shared.contracts.models import ModelManifest
 from penstock_shared.runtime.model_catalog import ModelCatalog, sha256_of, verify
 
@@ -77,15 +80,32 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
     assert list((tmp_path / "tiny").iterdir()) == []
 
 
-def test_two_commands_do_not_write_one_store(tmp_path):
-    """The second says so at once instead of mixing its files with the first one's."""
-    store = ModelStore(tmp_path)
-    with (
-        store.adding("tiny", "1"),
-        pytest.raises(OperatorError, match="Another"),
-        ModelStore(tmp_path).adding("tiny", "2"),
-    ):
-        pass
+async def test_two_commands_do_not_change_one_store(tmp_path):
+    """The second says so at once: it would put its files in the first one's place, or delete them.
+
+    It does not even ask the registry, which would say what is no longer true when it has the lock.
+    """
+    nowhere = Connections(
+        nats_url="nats://127.0.0.1:1",
+        postgres_dsn=None,
+        redis_url=None,
+        http_url=None,
+        admin_key=None,
+        audit_dir=None,
+        root_key_file=None,
+        metrics={},
+        model_store=tmp_path / "models",
+    )
+    desk = ModelDesk(nowhere, {})
+    (tmp_path / "model.bin").touch()
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_text("{}")
+    wish = Wish("tiny", "1", None, None, 0, 0, "int8", None)
+    with ModelStore(tmp_path / "models").changing():
+        with pytest.raises(OperatorError, match="Another"):
+            await desk.add(tmp_path, wish, None, lambda *_: None)
+        with pytest.raises(OperatorError, match="Another"):
+            await desk.remove("tiny", None)
 
 
 def test_deleting_a_version_spares_the_others(tmp_path):

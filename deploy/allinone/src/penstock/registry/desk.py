@@ -11,7 +11,7 @@ from penstock.models_dir import find_models_dir
 from penstock.registry import records
 from penstock.registry.addition import Progress, Wish, add_files
 from penstock.registry.registry import no_such_model, registry
-from penstock.registry.source import inspect
+from penstock.registry.source import Source, inspect
 from penstock.registry.states import ask_workers
 from penstock.registry.store import ModelStore
 from penstock.stack_locator import Connections
@@ -57,16 +57,8 @@ class ModelDesk:
         """
         store = self._store()
         source = inspect(path)
-        async with registry(self._connections.nats_url) as models:
-            standing = await models.find(wish.name)
-            wish = replace(wish, version=wish.version or records.next_version(standing))
-            _require_new(standing, wish, store)
-        # Not connected meanwhile: converting takes minutes.
-        manifest = await asyncio.to_thread(add_files, source, wish, store, self._environ, progress)
-        async with registry(self._connections.nats_url) as models:
-            return await models.change(
-                wish.name, lambda record: self._registered(record, manifest, limits)
-            )
+        with store.changing():
+            return await self._add(store, source, wish, limits, progress)
 
     async def overview(self) -> Overview:
         """Read the registry, and ask every worker."""
@@ -92,12 +84,32 @@ class ModelDesk:
             OperatorError: It does not exist, or it is the version that serves.
         """
         store = self._store()
+        with store.changing():
+            async with registry(self._connections.nats_url) as models:
+                if version is None:
+                    await models.remove(name)
+                else:
+                    await models.change(name, lambda record: _without(name, record, version))
+            store.delete(name, version)
+
+    async def _add(
+        self,
+        store: ModelStore,
+        source: Source,
+        wish: Wish,
+        limits: ModelLimits | None,
+        progress: Progress,
+    ) -> ModelRecord:
         async with registry(self._connections.nats_url) as models:
-            if version is None:
-                await models.remove(name)
-            else:
-                await models.change(name, lambda record: _without(name, record, version))
-        store.delete(name, version)
+            standing = await models.find(wish.name)
+            wish = replace(wish, version=wish.version or records.next_version(standing))
+            _require_new(standing, wish, store)
+        # Not connected meanwhile: converting takes minutes.
+        manifest = await asyncio.to_thread(add_files, source, wish, store, self._environ, progress)
+        async with registry(self._connections.nats_url) as models:
+            return await models.change(
+                wish.name, lambda record: self._registered(record, manifest, limits)
+            )
 
     def _registered(
         self, record: ModelRecord | None, manifest: ModelManifest, limits: ModelLimits | None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from penstock.errors import OperatorError
+from penstock.errors import OperatorError, explain_os_error
 from penstock_shared.contracts.models import ModelManifest
 from penstock_shared.runtime.model_catalog import MANIFEST
 
@@ -18,7 +18,7 @@ class ModelStore:
     """`<root>/<name>/<version>/`, with `penstock.json` in each."""
 
     def __init__(self, root: Path) -> None:
-        """Nothing is created before something is added."""
+        """Nothing is created before the first change."""
         self.root = root
 
     def version_dir(self, name: str, version: str) -> Path:
@@ -26,17 +26,18 @@ class ModelStore:
         return self.root / name / version
 
     @contextmanager
-    def adding(self, name: str, version: str) -> Iterator[Path]:
-        """Give an empty directory to fill, next to where the version will be.
-
-        What a crash left there is thrown away by the next one. The directory goes when the context
-        ends, unless it was put in place.
+    def changing(self) -> Iterator[None]:
+        """Keep every other command out, from the look at the registry to the end of the change.
 
         Raises:
-            OperatorError: Another process adds a model at this moment.
+            OperatorError: Another command is at it, or the store cannot be written.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / _LOCK).open("a") as lock:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = (self.root / _LOCK).open("a")
+        except OSError as error:
+            raise explain_os_error(error, self.root) from error
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -44,13 +45,22 @@ class ModelStore:
                     f"Another `penstock models` command is changing {self.root}.",
                     "Wait until it has ended, then run this one again.",
                 ) from None
-            place = self._hidden(name, version)
+            yield
+
+    @contextmanager
+    def adding(self, name: str, version: str) -> Iterator[Path]:
+        """Give an empty directory to fill, next to where the version will be.
+
+        What a crash left there is thrown away by the next one. The directory goes when the context
+        ends, unless it was put in place.
+        """
+        place = self._hidden(name, version)
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        try:
+            yield place
+        finally:
             shutil.rmtree(place, ignore_errors=True)
-            place.mkdir(parents=True)
-            try:
-                yield place
-            finally:
-                shutil.rmtree(place, ignore_errors=True)
 
     def put_in_place(self, filled: Path, manifest: ModelManifest) -> Path:
         """Make a filled directory the version. After this returns, a power cut takes nothing back.
