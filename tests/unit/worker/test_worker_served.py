@@ -62,12 +62,17 @@ class Scene:
     def __init__(self) -> None:
         self.made: list[FakeLanes] = []
         self.failures = 0
+        self.looked_for: list[str] = []
         self.residents = FakeResidents()
         self.served = ServedModels(
             cast("Residents", self.residents),
-            lambda record: record.version != "away",
+            self._has,
             self._lanes_of,
         )
+
+    def _has(self, record: ModelRecord) -> bool:
+        self.looked_for.append(record.name)
+        return record.version != "away"
 
     def _lanes_of(self, model: str) -> Lanes:
         self.made.append(FakeLanes(model, self.failures))
@@ -83,6 +88,13 @@ class Scene:
     async def until_pulled(self, *names: str) -> None:
         async with asyncio.timeout(10):
             while self.pulled() != sorted(names):
+                await asyncio.sleep(0.01)
+
+    async def until_applied(self) -> None:
+        """Until nothing more follows from the changes so far: a later one has taken effect."""
+        self.change("last", "away")
+        async with asyncio.timeout(10):
+            while "last" not in self.looked_for:
                 await asyncio.sleep(0.01)
 
     async def end(self) -> None:
@@ -151,4 +163,20 @@ async def test_lanes_that_did_not_open_are_opened_again(scene: Scene):
     scene.change("a")
     await scene.until_pulled("a")
     assert len(scene.made) == 2
+    await scene.end()
+
+
+async def test_a_model_that_is_removed_meanwhile_is_not_opened_again(scene: Scene):
+    """What is tried again is what the registry says by then."""
+    await scene.served.start()
+    scene.failures = 1
+    scene.change("a")
+    async with asyncio.timeout(10):
+        while not scene.made:
+            await asyncio.sleep(0.001)
+    scene.change("a", None)
+    scene.change("b")
+    await scene.until_pulled("b")
+    await scene.until_applied()
+    assert scene.pulled() == ["b"]
     await scene.end()

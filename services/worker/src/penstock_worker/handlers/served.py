@@ -30,18 +30,24 @@ class ServedModels:
         self._lanes: dict[str, Lanes] = {}
         self._closing: dict[Lanes, asyncio.Task[None]] = {}
         """Of models that are served no more: their last jobs run."""
-        self._changes: asyncio.Queue[tuple[str, ModelRecord | None]] = asyncio.Queue()
+        self._records: dict[str, ModelRecord] = {}
+        self._changed: asyncio.Queue[str] = asyncio.Queue()
+        """Names: what is done about a model follows its latest record."""
         self._task: asyncio.Task[None] | None = None
 
     def on_change(self, name: str, record: ModelRecord | None) -> None:
         """The registry has changed: hand this to its mirror."""
         self._residents.update(name, record)
-        self._changes.put_nowait((name, record))
+        if record is None:
+            self._records.pop(name, None)
+        else:
+            self._records[name] = record
+        self._changed.put_nowait(name)
 
     async def start(self) -> None:
         """Open the lanes of what is registered, and follow."""
-        while not self._changes.empty():
-            await self._apply(*self._changes.get_nowait())
+        while not self._changed.empty():
+            await self._apply(self._changed.get_nowait())
         self._task = asyncio.create_task(self._follow(), name="served-models")
 
     async def stop_pulling(self) -> None:
@@ -67,16 +73,17 @@ class ServedModels:
 
     async def _follow(self) -> None:
         while True:
-            name, record = await self._changes.get()
+            name = await self._changed.get()
             try:
-                await self._apply(name, record)
+                await self._apply(name)
             except Exception as error:  # noqa: BLE001  one model must not stop the others
                 log().error("model.not_served", model=name, kind=type(error).__name__)
                 await asyncio.sleep(1.0)
-                self._changes.put_nowait((name, record))
+                self._changed.put_nowait(name)
 
-    async def _apply(self, name: str, record: ModelRecord | None) -> None:
+    async def _apply(self, name: str) -> None:
         """A model that fails to load is served, too: its jobs end with the reason."""
+        record = self._records.get(name)
         if record is None or not await self._is_here(record):
             self._begin_close(name)
         elif name not in self._lanes:
