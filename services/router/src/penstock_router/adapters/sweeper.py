@@ -112,8 +112,9 @@ class Sweeper:
             await self._expire(request)
         except UnreadableFactError as error:
             log().error("sweep.unreadable", sequence=request.sequence, code=error.code)
-        except TransientError as error:
-            log().warning("sweep.postponed", code=error.code)
+        except (TransientError, SequenceConflictError) as error:
+            # A conflict may be a terminal, which the fold will tell; or what was read was old.
+            log().info("sweep.postponed", code=error.code)
             self._open.postpone(request, self._clock.now().timestamp() + _RETRY_S)
         except Exception as error:  # noqa: BLE001  one bad request must not end the sweeping
             log().error("sweep.failed", kind=type(error).__name__, exc_info=error)
@@ -122,16 +123,16 @@ class Sweeper:
         parsed = subjects.parse(request.subject)
         request_id = parsed.rest[-1]
         found = await self._log.last_fact(parsed.tenant, request_id)
-        if found is None:
-            return
+        if found is None:  # the fold has seen a fact: this replica lags behind
+            msg = "The event log is catching up."
+            raise TransientError(msg, code="event_log_unavailable")
         sequence, fact = found
         if isinstance(fact, RequestEnded):
             return
-        with contextlib.suppress(SequenceConflictError):  # somebody ended it first
-            ended = expired_fact(fact, self._clock.now())
-            await self._log.write_expired(ended, sequence, source=self._source)
-            metrics.EXPIRED.inc()
-            log().info("request.expired", request_id=request_id)
+        ended = expired_fact(fact, self._clock.now())
+        await self._log.write_expired(ended, sequence, source=self._source)
+        metrics.EXPIRED.inc()
+        log().info("request.expired", request_id=request_id)
 
     def _deadline_unix_s(self, message: StoredMessage) -> float:
         """From the header; if it says nothing, the latest that a deadline can be."""
