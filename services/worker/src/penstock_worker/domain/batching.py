@@ -38,9 +38,9 @@ class Size:
 class CutRule:
     """When the last items of a batch are better off in another one (docs/adr/0006)."""
 
-    stragglers: int = 2
+    stragglers: int = 1
     """So few that they run almost alone; a batch that began with no more is left in peace."""
-    worthwhile: float = 0.5
+    worthwhile: float = 0.25
     """What is left to generate, as a share of what must be read again."""
 
 
@@ -49,6 +49,7 @@ class Room:
     """What one batch may hold."""
 
     items: int
+    """0: it cannot start yet."""
     context_tokens: int | None
     """Of all items together, when they end; None where contexts cost nothing. One always fits."""
 
@@ -63,13 +64,13 @@ class Room:
 def context_budget_tokens(weights_bytes: int, cache_token_bytes: int) -> int | None:
     """How long the contexts of one batch may be together before company costs more than it saves.
 
-    A step reads the weights once, whatever the batch, and copies the cache of every item. For a
-    Llama of 30 M parameters (36 kB of cache per token) that gives 830 tokens, and 800 is what the
-    measurements ask for.
+    A step reads the weights once, whatever the batch, and copies the cache of every item; an item's
+    context is at its full length, which is what counts here, only at its end. For a Llama of 30 M
+    parameters (36 kB of cache per token) that gives 1,220 tokens (docs/adr/0006).
     """
     if not cache_token_bytes:
         return None
-    return max(_LEAST_CONTEXT_TOKENS, weights_bytes // cache_token_bytes)
+    return max(_LEAST_CONTEXT_TOKENS, weights_bytes * 3 // (cache_token_bytes * 2))
 
 
 def alike(leader: Size, other: Size) -> bool:
