@@ -15,7 +15,7 @@ from penstock.registry.desk import ModelDesk
 from penstock.registry.store import ModelStore
 from penstock.stack_locator import Connections
 from penstock_shared.contracts.models import ModelManifest
-from penstock_shared.runtime.model_catalog import ModelCatalog, sha256_of, verify
+from penstock_shared.runtime.model_catalog import ModelCatalog, read_manifest, sha256_of, verify
 
 MANIFEST = ModelManifest(
     name="tiny",
@@ -65,11 +65,10 @@ def test_killed_at_any_step_it_leaves_no_version_and_can_be_run_again(tmp_path, 
     )
     assert done.returncode == -signal.SIGKILL
     catalog = ModelCatalog([tmp_path])
-    assert catalog.manifests() == []
+    assert catalog.find("tiny", "1") is None
     place = add(ModelStore(tmp_path), b"other")
-    ((found, manifest),) = catalog.manifests()
-    assert found == place
-    verify(place, manifest)
+    assert catalog.find("tiny", "1") == place
+    verify(place, read_manifest(place))
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path):

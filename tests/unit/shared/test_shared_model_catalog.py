@@ -39,16 +39,18 @@ def test_both_layouts_are_found(tmp_path):
     assert catalog.find("tiny", "2") == added
     assert catalog.find("tiny", "3") is None
     assert catalog.find("other", "1") is None
-    assert [path for path, _ in catalog.manifests()] == [bundled, added]
     assert [path for path, _ in catalog.bundled()] == [bundled]
 
 
 def test_a_copy_under_way_and_a_broken_neighbour_do_not_count(tmp_path):
     """What a killed `penstock models add` left is no version, and one bad manifest hides none."""
     write_model(tmp_path / "tiny" / ".2.partial", version="2")
+    write_model(tmp_path / ".tiny.partial")
     write_model(tmp_path / "broken", context_tokens=0)
-    good = write_model(tmp_path / "tiny" / "1")
-    assert [path for path, _ in ModelCatalog([tmp_path]).manifests()] == [good]
+    good = write_model(tmp_path / "tiny")
+    catalog = ModelCatalog([tmp_path])
+    assert catalog.find("tiny", "2") is None
+    assert [path for path, _ in catalog.bundled()] == [good]
 
 
 @pytest.mark.parametrize(

@@ -47,20 +47,11 @@ class ModelCatalog:
                         return place
         return None
 
-    def manifests(self) -> list[tuple[Path, ModelManifest]]:
-        """Every version with a readable manifest, and where it lies; the others are logged."""
-        return [*self._read("*"), *self._read("*/*")]
-
     def bundled(self) -> list[tuple[Path, ModelManifest]]:
-        """Those that came with the installation."""
-        return self._read("*")
-
-    def _read(self, depth: str) -> list[tuple[Path, ModelManifest]]:
+        """Those that came with the installation; unreadable ones are logged."""
         found: list[tuple[Path, ModelManifest]] = []
         for directory in self._dirs:
-            for path in sorted(directory.glob(f"{depth}/{MANIFEST}")):
-                if path.parent.name.startswith("."):
-                    continue  # an unfinished copy
+            for path in sorted(directory.glob(f"[!.]*/{MANIFEST}")):  # "." is an unfinished copy
                 try:
                     found.append((path.parent, read_manifest(path.parent)))
                 except PermanentError as error:
