@@ -120,3 +120,14 @@ def test_nobody_waits_for_ever(data: st.DataObject):
         if patient in next_batch(line, now_s=float(second)):
             return
     raise AssertionError(lane)
+
+
+def test_a_newcomer_is_not_behind_a_flood_that_took_less_than_feared():
+    """What a tenant is charged until its answers have ended moves nobody's time but its own."""
+    line = line_of([Item("flood", size=Size(length=10, expected=1000)) for _ in range(20)])
+    in_the_air = [next_batch(line, room=1)[0] for _ in range(3)]
+    newcomer = Item("newcomer")
+    line.enter(newcomer)
+    for one in in_the_air:
+        line.settle(one, used_tokens=11)
+    assert newcomer in next_batch(line, room=1)

@@ -21,6 +21,7 @@ from penstock_worker.adapters.echo_engine import EchoEngine
 from penstock_worker.domain.batching import CutRule
 from penstock_worker.domain.ending import Run
 from penstock_worker.domain.generation import Generation, Stop
+from penstock_worker.domain.line import LinePolicy
 from penstock_worker.domain.resident import Resident
 from penstock_worker.errors import EngineError, EngineMemoryError, HandedBackError
 from penstock_worker.handlers.scheduler import Scheduler, SchedulerPolicy
@@ -88,12 +89,17 @@ async def scene() -> AsyncIterator[Scene]:
     made: list[Scheduler] = []
 
     def make(
-        tokens_per_s: float = 0.0, layout: ModelLayout = LAYOUT, processors: int = 2
+        tokens_per_s: float = 0.0,
+        layout: ModelLayout = LAYOUT,
+        processors: int = 2,
+        promote_after_s: float = 5.0,
     ) -> tuple[Scheduler, Resident, CountingEngine, Frames]:
         engine, frames, clock = CountingEngine(layout, tokens_per_s), Frames(), SystemClock()
         text = TextBatches(frames, clock, delta_interval_s=0.01, cut=CutRule())
         scheduler = Scheduler(
-            {ModelKind.TEXT: text}, clock, SchedulerPolicy(processors=processors, window_s=0.001)
+            {ModelKind.TEXT: text},
+            clock,
+            SchedulerPolicy(processors, 0.001, LinePolicy(promote_after_s=promote_after_s)),
         )
         made.append(scheduler)
         return scheduler, resident_of(engine), engine, frames
@@ -410,3 +416,17 @@ async def test_cancelled_while_it_moves_it_runs_no_more(scene: Scene):
     await ticket.done
     assert work_of(ticket).stop is Stop.CANCELLED
     assert len(engine.batches) == 1
+
+
+async def test_a_model_that_takes_all_threads_is_not_passed_by_for_ever(scene: Scene):
+    """Another one's batches take every thread as it comes free: they make way in the end."""
+    narrow = LAYOUT.model_copy(update={"max_batch": 1})
+    scheduler, resident, _, _ = scene(tokens_per_s=200, layout=narrow, promote_after_s=0.05)
+    wide = resident_of(
+        CountingEngine(LAYOUT.model_copy(update={"slots": 1, "threads": 2})), name="wide"
+    )
+    flood = [enter(scheduler, resident, "f " * (5 + n % 2 * 7)) for n in range(60)]
+    await asyncio.sleep(0.02)
+    await enter(scheduler, wide, "w", tenant="quiet").done
+    assert sum(ticket.done.done() for ticket in flood) < 50
+    await all_done(flood)

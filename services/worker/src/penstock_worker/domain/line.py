@@ -25,6 +25,7 @@ LANE_ORDER: Final = (Lane.INTERACTIVE, Lane.STANDARD, Lane.BATCH, Lane.OVER_SHAR
 _RANK: Final = {lane: rank for rank, lane in enumerate(LANE_ORDER)}
 _LAST: Final = _RANK[Lane.OVER_SHARE]
 _TRICKLE: Final = 8
+_NOTHING: Final = 1e-6  # tokens: what rounding leaves
 _REMEMBERED: Final = 4_096
 """Tenants whose virtual time is kept; the idle ones behind the line's are forgotten first."""
 
@@ -88,6 +89,9 @@ class Line(Generic[W]):
         self._policy = policy
         self._waiting: dict[W, None] = {}  # in order of arrival
         self._served: dict[str, float] = {}
+        self._unsettled: dict[str, float] = {}
+        """What each tenant is charged for and may get back. It moves nobody's time but its own:
+        else newcomers would start behind a tenant whose answers turn out shorter than feared."""
         self._now_served = 0.0
         """The virtual time of the line: whoever comes back from idling starts here."""
         self._batches = 0
@@ -118,21 +122,24 @@ class Line(Generic[W]):
     def next_batch(
         self, now_s: float, room_of: Callable[[W], Room], eligible: Callable[[W], bool]
     ) -> list[W]:
-        """Take the next batch out of the line; empty when nobody eligible waits.
+        """Take the next batch out of the line; empty when nobody eligible waits or may start.
 
-        `room_of` says what the batch that a leader leads may hold. Everybody taken is charged
-        what it is expected to cost; `settle` corrects that.
+        `room_of` says what the batch that a leader leads may hold; no items at all when it leads
+        and cannot start yet, which nobody else does before it. Everybody taken is charged what it
+        is expected to cost; `settle` corrects that.
         """
         candidates = [one for one in self._waiting if eligible(one)]
         if not candidates:
             return []
-        self._batches += 1
-        trickle = self._batches % _TRICKLE == 0
+        trickle = (self._batches + 1) % _TRICKLE == 0
         ranks = {one: self._rank(one, now_s, trickle=trickle) for one in candidates}
         leader = min(candidates, key=lambda one: (ranks[one], self._served[one.tenant]))
-        self._now_served = max(self._now_served, self._served[leader.tenant])
-        floor = self._served[leader.tenant]
         room = room_of(leader)
+        if not room.items:
+            return []
+        self._batches += 1
+        floor = self._served[leader.tenant]
+        self._now_served = max(self._now_served, floor - self._unsettled.get(leader.tenant, 0.0))
         batch = [leader]
         self._take(leader)
         for one in self._by_turns({one: ranks[one] for one in candidates if _fit(leader, one)}):
@@ -150,10 +157,19 @@ class Line(Generic[W]):
     def settle(self, one: W, used_tokens: int) -> None:
         """What `one` really took, instead of what it was charged."""
         self._charge(one, used_tokens - one.size.cost)
+        self._owe(one, -one.size.cost)
 
     def _take(self, one: W) -> None:
         del self._waiting[one]
         self._charge(one, one.size.cost)
+        self._owe(one, one.size.cost)
+
+    def _owe(self, one: W, tokens: int) -> None:
+        owed = self._unsettled.get(one.tenant, 0.0) + tokens / one.weight
+        if owed < _NOTHING:
+            self._unsettled.pop(one.tenant, None)
+        else:
+            self._unsettled[one.tenant] = owed
 
     def _charge(self, one: W, tokens: int) -> None:
         served = self._served.get(one.tenant, self._now_served)

@@ -140,15 +140,25 @@ class Scheduler:
         by_machine = (self._policy.processors - self._busy_threads) // layout.threads
         return min(free, by_machine if self._flying else max(1, by_machine))
 
-    def _eligible(self, ticket: Ticket) -> bool:
-        return self._free_slots(ticket.resident) > 0
+    def _may_lead(self, ticket: Ticket, now_s: float) -> bool:
+        """Whether the next batch may be its own.
+
+        Who needs more threads than are free is passed by at first. One that has waited long leads
+        all the same: then nobody starts before it, and the threads come free.
+        """
+        resident = ticket.resident
+        if self._free_slots(resident) > 0:
+            return True
+        long = now_s - ticket.since_s >= self._policy.line.promote_after_s
+        return long and resident.flying < resident.layout.slots
 
     def _room(self, leader: Ticket) -> Room:
         """What the batch that `leader` leads may hold."""
+        resident = leader.resident
+        free = self._free_slots(resident)
         friends = self._line.count(lambda one: one.company == leader.company)
-        layout = leader.resident.layout
-        items = batch_size(friends, self._free_slots(leader.resident), layout.max_batch)
-        return Room(items, leader.resident.context_budget_tokens)
+        items = batch_size(friends, free, resident.layout.max_batch) if free > 0 else 0
+        return Room(items, resident.context_budget_tokens)
 
     def _company(self, tickets: Sequence[Ticket]) -> int:
         """How many in line would share a batch with all of these as they are now."""
@@ -170,7 +180,9 @@ class Scheduler:
             ticket.give_up_if_late(now_s)
             if ticket.done.done():
                 self._line.leave(ticket)
-        while batch := self._line.next_batch(now_s, self._room, self._eligible):
+        while batch := self._line.next_batch(
+            now_s, self._room, lambda one: self._may_lead(one, now_s)
+        ):
             self._board(batch)
             task = asyncio.create_task(self._fly(batch), name=f"batch-{batch[0].resident.name}")
             self._flying[task] = batch
