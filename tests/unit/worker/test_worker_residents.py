@@ -16,7 +16,7 @@ from penstock_shared.contracts.models import QUARANTINE_AFTER, ModelKind, ModelR
 from penstock_shared.contracts.usage import Price
 from penstock_worker.adapters.echo_engine import EchoEngine
 from penstock_worker.domain.resident import Resident
-from penstock_worker.errors import EngineMemoryError, HandedBackError, ModelError
+from penstock_worker.errors import EngineMemoryError, HandedBackError, ModelError, UnwantedError
 from penstock_worker.handlers.residents import Residents
 
 _BUDGET = 200
@@ -438,3 +438,18 @@ async def test_a_stop_closes_what_is_loaded_and_what_is_being_loaded(scene: Scen
     await stopping
     assert [closed(one) for one in scene.shelf.made] == [True, True]
     assert isinstance(await refusal(waiting), HandedBackError)
+
+
+async def test_who_is_not_wanted_any_more_does_not_wait_for_a_load(scene: Scene):
+    """Cancelled, or out of time, while its model is being loaded: it ends, and the load goes on."""
+    scene.register("a")
+    scene.shelf.gate.clear()
+    wanted = True
+    waiting = asyncio.create_task(scene.residents.acquire("a", lambda: wanted))
+    await until(lambda: bool(scene.shelf.loads))
+    wanted = False
+    with pytest.raises(UnwantedError):
+        await asyncio.wait_for(waiting, 5)
+    scene.shelf.gate.set()
+    scene.residents.release(await scene.residents.acquire("a"))
+    assert scene.shelf.loads == [("a", "1")]

@@ -3,6 +3,7 @@
 PenstockError
  ├─ EngineError            the engine failed in mid-batch: nak, alone next time, poison after three
  ├─ HandedBackError        this worker is going: another one shall run the job, at once
+ ├─ UnwantedError          cancelled or expired while its model was being loaded
  ├─ PoisonError            three processes died while they ran it: terminal, then DEAD
  ├─ TransientError
  │   └─ EngineMemoryError  the batch did not fit into memory: nak, smaller batches from now on
@@ -27,6 +28,12 @@ class HandedBackError(PenstockError):
     """The job was given up before it ended, because this worker stops."""
 
     default_code = "handed_back"
+
+
+class UnwantedError(PenstockError):
+    """The job was cancelled, or its time ran out, while it waited for its model to be loaded."""
+
+    default_code = "unwanted"
 
 
 class PoisonError(PenstockError):

@@ -32,7 +32,7 @@ from penstock_worker.domain.ending import (
 )
 from penstock_worker.domain.generation import Generation, Stop
 from penstock_worker.domain.resident import Resident
-from penstock_worker.errors import EngineError, HandedBackError, PoisonError
+from penstock_worker.errors import EngineError, HandedBackError, PoisonError, UnwantedError
 from penstock_worker.handlers.answers import Answers
 from penstock_worker.handlers.preparation import WRITE_MARGIN, Preparation, Prepared
 from penstock_worker.handlers.residents import Residents
@@ -152,13 +152,12 @@ class JobHandler:
     async def _outcome(
         self, job: Job, delivery: Delivery, crashes: int, on_start: Callable[[], None]
     ) -> tuple[Fact, str]:
-        now = self._clock.now()
-        if self._cancelled(job):
-            return cancelled_unstarted(job, now), ""
-        if now >= job.deadline - WRITE_MARGIN:
-            return expired_unstarted(job, now), ""
+        if not self._is_wanted(job):
+            return self._unwanted(job), ""
         try:
-            resident = await self._residents.acquire(job.model)
+            resident = await self._residents.acquire(job.model, lambda: self._is_wanted(job))
+        except UnwantedError:
+            return self._unwanted(job), ""
         except PermanentError as error:
             return failed_unstarted(job, self._clock.now(), error), ""
         try:
@@ -201,6 +200,13 @@ class JobHandler:
         metrics.PROMPT_TOKENS.labels(run.job.model).inc(run.work.input_tokens)
         metrics.OUTPUT_TOKENS.labels(run.job.model, run.job.lane.value).inc(run.output_tokens)
         return await self._answers.conclude(prepared)
+
+    def _is_wanted(self, job: Job) -> bool:
+        return not self._cancelled(job) and self._clock.now() < job.deadline - WRITE_MARGIN
+
+    def _unwanted(self, job: Job) -> RequestEnded:
+        end = cancelled_unstarted if self._cancelled(job) else expired_unstarted
+        return end(job, self._clock.now())
 
     def _cancelled(self, job: Job) -> bool:
         return self._cancellations.cancelled(job.tenant, job.request_id)

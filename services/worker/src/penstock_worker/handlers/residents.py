@@ -9,6 +9,8 @@ when a new version is promoted, the old one serves until the new one is warm.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from penstock_shared.contracts.errors import PenstockError, PermanentError
@@ -23,8 +25,10 @@ from penstock_worker import metrics
 from penstock_worker.domain.load_failures import LoadFailures
 from penstock_worker.domain.memory import whom_to_unload
 from penstock_worker.domain.resident import Resident
-from penstock_worker.errors import HandedBackError, ModelError
+from penstock_worker.errors import HandedBackError, ModelError, UnwantedError
 
+_ASK_EVERY_S: Final = 0.25
+"""While a model is being loaded: whether the jobs that wait for it are wanted still."""
 _LEAST_RESIDENCE_S: Final = 2.0
 """A model that was just loaded is not pushed out by the next one at once."""
 
@@ -95,10 +99,11 @@ class Residents:
             except PenstockError as error:  # `states` tells it, and so does every job
                 log().error("model.failed", model=record.name, code=error.code)
 
-    async def acquire(self, name: str) -> Resident:
+    async def acquire(self, name: str, wanted: Callable[[], bool] = lambda: True) -> Resident:
         """The version that serves, loaded; `release` it when the job has ended.
 
         Raises:
+            UnwantedError: the job was no longer `wanted` before the model was there.
             ModelError: it was removed, is quarantined, or cannot be loaded.
             HandedBackError: this worker stops.
             TransientError: there was too little memory to load it; try again later.
@@ -112,7 +117,11 @@ class Residents:
                 return resident
             self._failures.raise_for(name)
             self._begin_load(name)
-            await self._load_ended.setdefault(name, asyncio.Event()).wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_ASK_EVERY_S):
+                    await self._load_ended.setdefault(name, asyncio.Event()).wait()
+            if not wanted():
+                raise UnwantedError("Nobody waits for this model's answer any more.")
 
     def release(self, resident: Resident) -> None:
         """A job has ended."""
