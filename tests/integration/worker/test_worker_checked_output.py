@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.job_line import JobLine, die
 from tests.support.worker_rig import TENANT, WorkerRig, until
 
+from penstock_shared.contracts import subjects
 from penstock_shared.contracts.requests import AttemptFailed, Sampling, Status
+from penstock_shared.contracts.responses import encode_delta
 
 SCHEMA = {
     "type": "object",
@@ -88,6 +91,27 @@ async def test_a_cut_off_answer_fails_with_its_own_reason(rig: WorkerRig):
     assert final.error is not None
     assert (final.status, final.error.code) == (Status.FAILED, "output_truncated")
     assert (await rig.terminal(job)).usage.output_tokens == 1
+
+
+async def test_a_checked_answer_whose_holder_died_is_checked_anew(rig: WorkerRig):
+    """Its holder had shown it, whole, and died before its fact: the same answer passes again.
+
+    Its confidence is that of all its tokens, and all of them are billed (I3).
+    """
+    job = await rig.route(GOOD, output_schema=SCHEMA, min_confidence=0.5)
+    client = await rig.listen(job.request_id)
+    subject = subjects.responses(job.tenant, job.request_id)
+    async with JobLine(rig.broker) as line:
+        delta = encode_delta(job.attempt, rig.ids.new(), 0, GOOD)
+        await rig.broker.publish_core(subject, delta)
+        await rig.broker.flush()
+        await rig.publish(job)
+        await die(await line.take())
+    await rig.start_worker()
+    final = await client.final()
+    ended = await rig.terminal(job)
+    assert (ended.status, final.text, ended.confidence) == (Status.COMPLETED, GOOD, 1.0)
+    assert ended.usage.output_tokens == 2
 
 
 async def test_text_around_the_json_fails(rig: WorkerRig):

@@ -84,8 +84,10 @@ class Preparation:
         if resident.kind is ModelKind.EMBEDDING:
             work: Generation | Embedding = await self._embedding(job, resident, content)
         else:
-            shown = await self._frames.delivered(subject, job.attempt) if begun_before else ""
             checked = schema is not None or job.min_confidence is not None
+            # What was withheld was shown only as a whole: its check needs a run of its own.
+            goes_on = begun_before and not checked
+            shown = await self._frames.delivered(subject, job.attempt) if goes_on else ""
             tokens = await _encode(resident, content, len(sealed))
             work = self._generation(job, resident, tokens, shown, checked=checked)
         return Prepared(Run(job=job, run_id=self._ids.new(), subject=subject, work=work), schema)
