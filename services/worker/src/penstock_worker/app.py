@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections import Counter
 from dataclasses import replace
@@ -58,7 +57,6 @@ class App:
         self.settings = settings
         self._clock = SystemClock()
         self._broker: Broker | None = None
-        self._preloading = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -117,8 +115,7 @@ class App:
         """Hand back what still runs, and close everything; without a drain before, too."""
         for task in self._tasks:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._broker is None:
             return
         if hasattr(self, "_models"):
