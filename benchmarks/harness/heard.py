@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
@@ -62,8 +63,7 @@ def deliveries(job: Fed) -> list[Delivered]:
     if final.status not in _WELL or final.usage.output_tokens != job.limit:
         msg = f"{final.status}, {final.usage.output_tokens} of {job.limit} tokens: {final.error}"
         raise FeedError(msg)
-    starts = (0, *final.delta_ends[:-1])
-    sizes = [end - start for start, end in zip(starts, final.delta_ends, strict=True)]
+    sizes = [end - start for start, end in itertools.pairwise((0, *final.delta_ends))]
     if len(sizes) != len(job.frames_s) or not sum(sizes):
         return [Delivered(job.ended_s, job.limit)]  # a frame was lost, or there is no text
     scale = job.limit / sum(sizes)

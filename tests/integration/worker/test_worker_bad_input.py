@@ -76,17 +76,22 @@ async def test_a_prompt_over_the_context_is_refused(rig: WorkerRig):
 @pytest.mark.parametrize(
     "sampling", [{"temperature": 99}, {"top_p": 0}, {"max_output_tokens": 0}], ids=str
 )
-async def test_sampling_out_of_range_is_buried(rig: WorkerRig, sampling: dict[str, float]):
-    """Edge and router refuse it; should it come all the same, it goes to DEAD with its reason."""
+async def test_sampling_out_of_range_is_told_and_buried(rig: WorkerRig, sampling: dict[str, float]):
+    """Edge and router refuse it; should it come all the same, its client hears which field."""
     await rig.start_worker()
     job = await rig.route("hello")
     broken = json.loads(job.model_dump_json())
     broken["sampling"].update(sampling)
+    client = await rig.listen(job.request_id)
     await rig.broker.publish(
         subjects.job(job.tenant, job.model, job.lane),
         json.dumps(broken).encode(),
         Envelope(id=job.id, source="/t", type="penstock.job.run.v1", traceparent=TRACE),
     )
+
+    error = (await client.final()).error
+    assert error is not None
+    assert (error.code, error.param) == ("job_invalid", f"sampling.{next(iter(sampling))}")
 
     async def buried() -> bool:
         info = await rig.broker.jetstream.stream_info(DEAD)

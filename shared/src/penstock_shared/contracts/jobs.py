@@ -13,8 +13,11 @@ from penstock_shared.contracts.subjects import Lane
 from penstock_shared.contracts.usage import Price
 
 
-class Job(BaseModel):
-    """One attempt of one request, for one model's lane."""
+class JobAddress(BaseModel):
+    """Whose attempt a job is: enough to tell its client what became of it.
+
+    A job whose other fields this release refuses can still be ended with the reason.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -28,10 +31,15 @@ class Job(BaseModel):
     expected_seq: int
     """The last sequence of the request's subject that the terminal fact must expect."""
     price: Price
-    sampling: Sampling
-    content: str
     routed_at: datetime
     deadline: datetime
+
+
+class Job(JobAddress):
+    """One attempt of one request, for one model's lane."""
+
+    sampling: Sampling
+    content: str
     weight: Annotated[int, Field(ge=1)] = 1
     """Of the tenant, among those who wait for the same lane."""
     final_attempt: bool = True

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from penstock_shared.contracts.errors import ErrorBody, PenstockError
-from penstock_shared.contracts.jobs import Job
+from penstock_shared.contracts.jobs import Job, JobAddress
 from penstock_shared.contracts.requests import (
     AttemptFailed,
     Reason,
@@ -139,17 +139,17 @@ def failed_attempt(
     )
 
 
-def cancelled_unstarted(job: Job, now: datetime) -> RequestEnded:
+def cancelled_unstarted(job: JobAddress, now: datetime) -> RequestEnded:
     """Cancelled before the engine saw it."""
     return RequestEnded.unstarted(job, now, status=Status.CANCELLED, reason="cancelled")
 
 
-def expired_unstarted(job: Job, now: datetime) -> RequestEnded:
+def expired_unstarted(job: JobAddress, now: datetime) -> RequestEnded:
     """There was no time left to begin."""
     return RequestEnded.unstarted(job, now, status=Status.FAILED, reason="expired", error=_EXPIRED)
 
 
-def failed_unstarted(job: Job, now: datetime, error: PenstockError) -> RequestEnded:
+def failed_unstarted(job: JobAddress, now: datetime, error: PenstockError) -> RequestEnded:
     """It cannot be run, and `error` says why."""
     return RequestEnded.unstarted(
         job, now, status=Status.FAILED, reason="error", error=error.body()

@@ -18,7 +18,7 @@ from penstock_shared.contracts.errors import (
     PermanentError,
     SchemaError,
 )
-from penstock_shared.contracts.jobs import Job
+from penstock_shared.contracts.jobs import Job, JobAddress
 from penstock_shared.contracts.requests import AttemptFailed, RequestEnded, Status
 from penstock_shared.contracts.streams import JOBS
 from penstock_shared.runtime.clock import Clock
@@ -116,10 +116,7 @@ class JobHandler:
 
         The model is blamed first: once the fact stands, nobody comes this way again.
         """
-        try:
-            job = job_of(delivery)
-        except SchemaError:
-            job = None
+        job = _address_of(delivery)
         if job is not None:
             if isinstance(error, PoisonError):
                 await self._model_crashes.blame(job.model, job.request_id)
@@ -127,7 +124,7 @@ class JobHandler:
             await self._write(job, ended, "", delivery.headers.get(TRACEPARENT))
         await self._dead.bury(JOBS, delivery, error)
 
-    async def _write(self, job: Job, fact: Fact, text: str, parent: str | None) -> None:
+    async def _write(self, job: JobAddress, fact: Fact, text: str, parent: str | None) -> None:
         if isinstance(fact, AttemptFailed):
             if await self._terminals.write_failed_attempt(job, fact, parent):
                 metrics.ATTEMPTS_FAILED.labels(job.model, fact.reason).inc()
@@ -221,13 +218,26 @@ def job_of(delivery: Delivery) -> Job:
     try:
         job = Job.model_validate_json(delivery.data)
     except ValidationError as error:
-        raise SchemaError("This is no job.", code="job_invalid") from error
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        msg = f"This is no job that can be run: {field}: {first['msg']}."
+        raise SchemaError(msg, code="job_invalid", param=field) from error
     if subjects.job(job.tenant, job.model, job.lane) != delivery.subject:
         raise SchemaError("This job lies under another's subject.", code="job_misplaced")
     return job
 
 
-def _count(job: Job, ended: RequestEnded) -> None:
+def _address_of(delivery: Delivery) -> JobAddress | None:
+    """Whose job it is, as far as it can be read; None for what lies under another's subject."""
+    try:
+        job = JobAddress.model_validate_json(delivery.data)
+    except ValidationError:
+        return None
+    own = subjects.job(job.tenant, job.model, job.lane) == delivery.subject
+    return job if own else None
+
+
+def _count(job: JobAddress, ended: RequestEnded) -> None:
     lane = job.lane.value
     metrics.ENDED.labels(job.model, lane, ended.status.value).inc()
     if ended.run is not None and ended.timings is not None:

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.envelope import Envelope
 from penstock_shared.contracts.errors import TransientError
-from penstock_shared.contracts.jobs import Job
+from penstock_shared.contracts.jobs import JobAddress
 from penstock_shared.contracts.requests import (
     AttemptFailed,
     RequestEnded,
@@ -43,7 +43,9 @@ class Terminals:
         self._rng = rng
         self._source = source
 
-    async def write(self, job: Job, ended: RequestEnded, text: str, parent: str | None) -> bool:
+    async def write(
+        self, job: JobAddress, ended: RequestEnded, text: str, parent: str | None
+    ) -> bool:
         """Write `ended` and show it; False when somebody else's fact stands, or it is too late.
 
         Raises:
@@ -62,7 +64,7 @@ class Terminals:
         return standing is not None
 
     async def write_failed_attempt(
-        self, job: Job, failed: AttemptFailed, parent: str | None
+        self, job: JobAddress, failed: AttemptFailed, parent: str | None
     ) -> bool:
         """Write `failed`: the router decides what follows, and clients see nothing of it.
 
@@ -78,7 +80,7 @@ class Terminals:
         )
         return await self._write(job, failed, envelope) is not None
 
-    async def _write(self, job: Job, fact: F, envelope: Envelope) -> F | None:
+    async def _write(self, job: JobAddress, fact: F, envelope: Envelope) -> F | None:
         """The fact as it stands; None when another one does, or it is too late.
 
         While the log does not answer, the *same* fact is tried again: the answer exists, and a
@@ -104,7 +106,9 @@ class Terminals:
         metrics.UNWRITTEN.labels(job.model).inc()
         return None
 
-    async def _try_once(self, job: Job, fact: F, payload: bytes, envelope: Envelope) -> F | None:
+    async def _try_once(
+        self, job: JobAddress, fact: F, payload: bytes, envelope: Envelope
+    ) -> F | None:
         """The fact that stands if it is ours; None when another one does."""
         try:
             await self._broker.publish(
@@ -121,7 +125,7 @@ class Terminals:
             return last.fact if isinstance(last.fact, type(fact)) else None
         return fact
 
-    async def standing(self, job: Job) -> tuple[bool, RequestEnded | None]:
+    async def standing(self, job: JobAddress) -> tuple[bool, RequestEnded | None]:
         """Whether the job's attempt is over, and the terminal fact if there is one.
 
         Raises:
@@ -137,6 +141,6 @@ class Terminals:
             raise TransientError(msg, code="event_log_unavailable")
         return True, last.fact if isinstance(last.fact, RequestEnded) else None
 
-    async def show(self, job: Job, ended: RequestEnded, text: str) -> None:
+    async def show(self, job: JobAddress, ended: RequestEnded, text: str) -> None:
         """Publish the final frame of a fact that stands."""
         await self._sink.final(subjects.responses(job.tenant, job.request_id), ended, text)
