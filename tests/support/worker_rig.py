@@ -131,6 +131,7 @@ class WorkerRig:
         output_schema: dict[str, Any] | None = None,
         final_attempt: bool = True,
         min_confidence: float | None = None,
+        tenant: str = TENANT,
     ) -> Job:
         """Write `routed` and return the job that the router would publish."""
         request_id = request_id or self.ids.new()
@@ -140,7 +141,7 @@ class WorkerRig:
         )
         routed = RequestRouted(
             request_id=request_id,
-            tenant=TENANT,
+            tenant=tenant,
             key_id="k1",
             data_subject=data_subject,
             lane=lane,
@@ -149,7 +150,7 @@ class WorkerRig:
             price=PRICE,
             sampling=sampling or Sampling(),
             content=await self.keyring.seal(
-                TENANT, data_subject, request_id, "content", content.to_seal()
+                tenant, data_subject, request_id, "content", content.to_seal()
             ),
             accepted_at=now,
             deadline=now + timedelta(seconds=deadline_s),
@@ -157,7 +158,7 @@ class WorkerRig:
             min_confidence=min_confidence,
         )
         sequence = await self.broker.publish(
-            subjects.request_event(TENANT, request_id),
+            subjects.request_event(tenant, request_id),
             routed.model_dump_json().encode(),
             Envelope(id=routed_id(request_id), source="/t", type=RequestRouted.TYPE),
             expected_last_seq=0,
