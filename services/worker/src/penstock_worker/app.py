@@ -45,6 +45,7 @@ from penstock_worker.handlers.scheduler import Batches, Scheduler, SchedulerPoli
 from penstock_worker.handlers.served import ServedModels
 from penstock_worker.handlers.terminals import Terminals
 from penstock_worker.handlers.text_batches import TextBatches
+from penstock_worker.ports import ResponseSink
 from penstock_worker.settings import Settings
 
 
@@ -81,8 +82,9 @@ class App:
         self._residents = Residents(shelf, self._clock, budget_bytes=self._budget_bytes)
         self._cancellations = ControlCancellations(broker)
         await self._cancellations.start()  # before the first job is pulled
-        self._scheduler = self._make_scheduler(broker, machine)
-        self._served = self._make_served(broker, shelf)
+        sink = NatsResponses(broker)
+        self._scheduler = self._make_scheduler(sink, machine)
+        self._served = self._make_served(broker, sink, shelf)
         await seed(broker, ModelCatalog([settings.models_dir]))
         if settings.echo_model:
             await announce(broker, ECHO_RECORD)
@@ -141,10 +143,10 @@ class App:
             tokens_per_s=settings.echo_tokens_per_s,
         )
 
-    def _make_scheduler(self, broker: Broker, machine: Machine) -> Scheduler:
+    def _make_scheduler(self, sink: ResponseSink, machine: Machine) -> Scheduler:
         settings = self.settings
         text = TextBatches(
-            NatsResponses(broker),
+            sink,
             self._clock,
             delta_interval_s=settings.delta_interval_ms / 1000,
             cut=CutRule(),
@@ -161,14 +163,15 @@ class App:
         )
         return Scheduler(batches, self._clock, policy)
 
-    def _make_served(self, broker: Broker, shelf: ShelfWithEcho) -> ServedModels:
+    def _make_served(
+        self, broker: Broker, sink: ResponseSink, shelf: ShelfWithEcho
+    ) -> ServedModels:
         settings, clock = self.settings, self._clock
         source = f"/penstock/worker/{settings.instance}"
         rng = random.Random()  # noqa: S311  jitter, no secret
         keyring = Keyring(
             read_root_key(settings.root_key_file), BucketStore(broker, Bucket.DATA_KEYS), clock
         )
-        sink = NatsResponses(broker)
         returns = NatsReturns(broker)
         handler = JobHandler(
             residents=self._residents,

@@ -88,18 +88,12 @@ class CTranslate2Engine:
         observer: BatchObserver,
     ) -> None:
         """Run one batch to its end."""
-        greedy = options.temperature == 0
         with engine_errors():
             self._generator.generate_batch(
                 [prompt.tokens + prompt.begun for prompt in prompts],
-                beam_size=1,
                 max_length=max_tokens,
                 include_prompt_in_result=False,
-                end_token=self._end_ids or None,
-                sampling_topk=1 if greedy else _WHOLE_VOCABULARY,
-                sampling_topp=1.0 if greedy else options.top_p,
-                sampling_temperature=1.0 if greedy else options.temperature,
-                return_scores=True,
+                **decoding(options, self._end_ids),
                 callback=step_callback(len(prompts), frozenset(self._end_ids), observer),
             )
 
@@ -116,6 +110,19 @@ class CTranslate2Engine:
             max_length=_WARM_UP_TOKENS,
             include_prompt_in_result=False,
         )
+
+
+def decoding(options: SamplingOptions, end_ids: Sequence[int]) -> dict[str, Any]:
+    """How CTranslate2 chooses tokens, in a decoder and in the second half of a translator."""
+    greedy = options.temperature == 0
+    return {
+        "beam_size": 1,  # more has no callback
+        "end_token": end_ids or None,
+        "sampling_topk": 1 if greedy else _WHOLE_VOCABULARY,
+        "sampling_topp": 1.0 if greedy else options.top_p,
+        "sampling_temperature": 1.0 if greedy else options.temperature,
+        "return_scores": True,
+    }
 
 
 def step_callback(

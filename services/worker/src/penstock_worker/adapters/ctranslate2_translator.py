@@ -15,14 +15,13 @@ import ctranslate2
 
 from penstock_shared.contracts.models import ModelLayout, ModelManifest, TranslationOptions
 from penstock_shared.contracts.requests import Content
-from penstock_worker.adapters.ctranslate2_engine import step_callback
+from penstock_worker.adapters.ctranslate2_engine import decoding, step_callback
 from penstock_worker.adapters.ctranslate2_errors import engine_errors, load_errors
 from penstock_worker.adapters.text_tokenizer import TextTokenizer
 from penstock_worker.errors import ContextLengthError, ConversationError
 from penstock_worker.ports import BatchObserver, Detokenizer, Prompt, SamplingOptions
 
 _WARM_UP_TOKENS: Final = 4
-_WHOLE_VOCABULARY: Final = 0
 _NO_LIMIT: Final = 0  # too long sources are refused, not cut in silence
 
 
@@ -93,7 +92,6 @@ class CTranslate2Translator:
         observer: BatchObserver,
     ) -> None:
         """Run one batch to its end."""
-        greedy = options.temperature == 0
         begun = [[*self._frame.target_prefix, *prompt.begun] for prompt in prompts]
         lengths = [len(tokens) for tokens in begun]
         heard = step_callback(len(prompts), frozenset(self._end_ids), observer)
@@ -101,15 +99,10 @@ class CTranslate2Translator:
             self._translator.translate_batch(
                 [prompt.tokens for prompt in prompts],
                 begun,
-                beam_size=1,
                 max_input_length=_NO_LIMIT,
                 max_decoding_length=max(lengths, default=0) + max_tokens,
                 min_decoding_length=0,
-                end_token=self._end_ids or None,
-                sampling_topk=1 if greedy else _WHOLE_VOCABULARY,
-                sampling_topp=1.0 if greedy else options.top_p,
-                sampling_temperature=1.0 if greedy else options.temperature,
-                return_scores=True,
+                **decoding(options, self._end_ids),
                 callback=_after(lengths, max_tokens, heard),
             )
 

@@ -222,7 +222,7 @@ def job_of(delivery: Delivery) -> Job:
         field = ".".join(str(part) for part in first["loc"])
         msg = f"This is no job that can be run: {field}: {first['msg']}."
         raise SchemaError(msg, code="job_invalid", param=field) from error
-    if subjects.job(job.tenant, job.model, job.lane) != delivery.subject:
+    if not _is_own(job, delivery):
         raise SchemaError("This job lies under another's subject.", code="job_misplaced")
     return job
 
@@ -233,8 +233,11 @@ def _address_of(delivery: Delivery) -> JobAddress | None:
         job = JobAddress.model_validate_json(delivery.data)
     except ValidationError:
         return None
-    own = subjects.job(job.tenant, job.model, job.lane) == delivery.subject
-    return job if own else None
+    return job if _is_own(job, delivery) else None
+
+
+def _is_own(job: JobAddress, delivery: Delivery) -> bool:
+    return subjects.job(job.tenant, job.model, job.lane) == delivery.subject
 
 
 def _count(job: JobAddress, ended: RequestEnded) -> None:
