@@ -6,25 +6,43 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from penstock_shared.contracts.requests import Sampling, Status
+from penstock_shared.contracts.errors import PermanentError
+from penstock_shared.contracts.requests import Status
 from penstock_shared.contracts.responses import FinalFrame
 
-_NOT_OFFERED: Final[dict[str, Any]] = {
+_DEFAULTS: Final[dict[str, Any]] = {
     "background": False,
-    "parallel_tool_calls": False,
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
     "previous_response_id": None,
+    "prompt_cache_key": None,
+    "reasoning": {"effort": None, "summary": None},
+    "safety_identifier": None,
     "service_tier": "default",
-    "text": {"format": {"type": "text"}},
-    "tool_choice": "none",
+    "store": True,
+    "temperature": 0.0,
+    "text": {"format": {"type": "text"}, "verbosity": "medium"},
+    "tool_choice": "auto",
     "tools": [],
+    "top_logprobs": 0,
+    "top_p": 1.0,
     "truncation": "disabled",
+    "user": None,
 }
-"""Fields that the SDKs expect and that always have the same value here."""
+"""What the response object says of parameters that the client did not give."""
 
 
 def response_id(request_id: str) -> str:
     """How clients see a request id."""
     return f"resp_{request_id.replace('-', '')}"
+
+
+def call_id(request_id: str) -> str:
+    """By which a function's output names the call that it answers: a response has one at most."""
+    return f"call_{request_id.replace('-', '')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +52,20 @@ class ResponseHead:
     request_id: str
     model: str
     created_at: datetime
-    sampling: Sampling = field(default_factory=Sampling)
-    instructions: str | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
-    safety_identifier: str | None = None
-    store: bool = True
+    echo: dict[str, Any] = field(default_factory=dict)
+    """The client's parameters, as the response object gives them back."""
+    tools: tuple[str, ...] = ()
+    """The functions that may be called, by name, in the order of `Content.tools`."""
 
     @property
     def item_id(self) -> str:
-        """The id of the one message that a response has."""
+        """The id of the message, where the answer is one."""
         return f"msg_{self.request_id.replace('-', '')}"
+
+    @property
+    def call_item_id(self) -> str:
+        """The id of the function call, where the answer is one."""
+        return f"fc_{self.request_id.replace('-', '')}"
 
     def in_progress(self) -> dict[str, Any]:
         """The response while it runs."""
@@ -64,26 +86,38 @@ class ResponseHead:
             "content": content,
         }
 
+    def function_call(self, name: str, arguments: str, status: str) -> dict[str, Any]:
+        """The function call; its arguments come while it is in progress, so they are "" then."""
+        return {
+            "id": self.call_item_id,
+            "type": "function_call",
+            "call_id": call_id(self.request_id),
+            "name": name,
+            "arguments": arguments,
+            "status": status,
+        }
+
+    def output(self, final: FinalFrame) -> dict[str, Any]:
+        """The one output item of an answer: a function call or a message."""
+        status = "completed" if final.status is Status.COMPLETED else "incomplete"
+        if final.called is not None:
+            return self.function_call(self.tools[final.called], final.text, status)
+        return self.message(final.text, status)
+
     def response(self, status: str) -> dict[str, Any]:
         """Every field, none of them filled by an answer."""
         return {
+            **_DEFAULTS,
+            **self.echo,
             "id": response_id(self.request_id),
             "object": "response",
             "created_at": int(self.created_at.timestamp()),
             "status": status,
             "error": None,
             "incomplete_details": None,
-            "instructions": self.instructions,
-            "max_output_tokens": self.sampling.max_output_tokens,
-            "metadata": self.metadata,
             "model": self.model,
             "output": [],
-            "safety_identifier": self.safety_identifier,
-            "store": self.store,
-            "temperature": self.sampling.temperature,
-            "top_p": self.sampling.top_p,
             "usage": None,
-            **_NOT_OFFERED,
         }
 
 
@@ -92,18 +126,11 @@ def finished(head: ResponseHead, final: FinalFrame) -> dict[str, Any]:
     response = head.response(final.status.value)
     response["model"] = final.model
     if final.text or final.status is not Status.FAILED:
-        done = "completed" if final.status is Status.COMPLETED else "incomplete"
-        response["output"] = [head.message(final.text, done)]
+        response["output"] = [head.output(final)]
     if final.status is Status.INCOMPLETE:
         response["incomplete_details"] = {"reason": final.reason}
     if final.status is Status.FAILED:
-        error = final.error
-        response["error"] = {
-            "code": error.code if error else "server_error",
-            "message": error.message if error else f"The request has failed ({final.reason}).",
-            "type": error.type if error else None,
-            "param": error.param if error else None,
-        }
+        response["error"] = _error(final)
     usage = final.usage
     response["usage"] = {
         "input_tokens": usage.input_tokens,
@@ -113,3 +140,18 @@ def finished(head: ResponseHead, final: FinalFrame) -> dict[str, Any]:
         "total_tokens": usage.input_tokens + usage.output_tokens,
     }
     return response
+
+
+def _error(final: FinalFrame) -> dict[str, Any]:
+    """The vendor's type has a closed list of codes, so `type` says what exactly it was."""
+    error = final.error
+    if error is None:
+        message = f"The request has failed ({final.reason})."
+        return {"code": "server_error", "message": message, "type": None, "param": None}
+    asked_wrong = error.type == PermanentError.error_type
+    return {
+        "code": "invalid_prompt" if asked_wrong else "server_error",
+        "message": error.message,
+        "type": error.code,
+        "param": error.param,
+    }
