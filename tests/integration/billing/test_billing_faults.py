@@ -18,9 +18,7 @@ from tests.support.billing import NOON, Operator, StartBilling, eventually, term
 from tests.support.stack import Stack
 from tests.support.tcp_proxy import TcpProxy
 
-from penstock_billing.adapters.migrations import migrate
 from penstock_billing.adapters.nats_publisher import NatsEntryPublisher
-from penstock_billing.adapters.postgres import Postgres
 from penstock_billing.adapters.postgres_accounts import PostgresAccounts
 from penstock_billing.adapters.postgres_outbox import PostgresOutbox
 from penstock_billing.domain.accounts import Act, new_tenant, tell_tenant_created
@@ -33,6 +31,11 @@ from penstock_shared.contracts.streams import EVENTS
 from penstock_shared.contracts.usage import UsageReport
 from penstock_shared.runtime.broker import Broker
 from penstock_shared.runtime.clock import IdSource, SystemClock
+from penstock_shared.runtime.migrations import migrate
+from penstock_shared.runtime.postgres import Postgres
+
+BILLING = ("billing", "penstock_billing.adapters")
+"""Schema, and the package of its migrations."""
 
 
 def requests_and_tokens(report: UsageReport) -> tuple[int, int]:
@@ -187,8 +190,8 @@ async def test_a_relay_that_dies_between_publishing_and_deleting(
     broker: Broker, postgres_dsn: str
 ) -> None:
     """The entry is published again and recognised: one fact, whatever the dedup window says."""
-    postgres = await Postgres.connect(SecretStr(postgres_dsn), connections=3)
-    await migrate(postgres)
+    postgres = await Postgres.connect(SecretStr(postgres_dsn), name="test", connections=3)
+    await migrate(postgres, *BILLING)
     outbox = PostgresOutbox(postgres)
     relay = OutboxRelay(outbox, DyingPublisher(NatsEntryPublisher(broker, "/test")))
     act = Act(NOON, None, IdSource(SystemClock()).new)
@@ -209,12 +212,15 @@ async def test_a_relay_that_dies_between_publishing_and_deleting(
 
 async def test_replicas_that_start_together_migrate_once(postgres_dsn: str) -> None:
     """Five at once on an empty database: one migrates, the others wait and find it done."""
-    pools = [await Postgres.connect(SecretStr(postgres_dsn), connections=2) for _ in range(5)]
-    await asyncio.gather(*(migrate(pool) for pool in pools))
+    pools = [
+        await Postgres.connect(SecretStr(postgres_dsn), name="test", connections=2)
+        for _ in range(5)
+    ]
+    await asyncio.gather(*(migrate(pool, *BILLING) for pool in pools))
     scripts = list((files("penstock_billing.adapters") / "migrations").iterdir())
     applied = await pools[0].fetchval("select count(*) from billing.schema_version")
     assert applied == sum(script.name.endswith(".sql") for script in scripts)
     await pools[0].fetch("update billing.schema_version set checksum = 'other'")
     with pytest.raises(PenstockError, match="changed after it was applied"):
-        await migrate(pools[0])
+        await migrate(pools[0], *BILLING)
     await asyncio.gather(*(pool.close() for pool in pools))

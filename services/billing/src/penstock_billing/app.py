@@ -12,12 +12,10 @@ from typing import Any, Final
 from nats.aio.msg import Msg
 from pydantic import BaseModel
 
-from penstock_billing.adapters.migrations import migrate
 from penstock_billing.adapters.nats_buckets import NatsAccountBuckets
 from penstock_billing.adapters.nats_position import NatsEventPosition
 from penstock_billing.adapters.nats_publisher import NatsEntryPublisher
 from penstock_billing.adapters.nats_replies import ReplyServer
-from penstock_billing.adapters.postgres import Postgres
 from penstock_billing.adapters.postgres_accounts import PostgresAccounts
 from penstock_billing.adapters.postgres_outbox import PostgresOutbox
 from penstock_billing.adapters.postgres_usage import PostgresUsage
@@ -36,6 +34,8 @@ from penstock_shared.runtime.consumer import Delivery, DurableConsumer
 from penstock_shared.runtime.dead import DeadLetters
 from penstock_shared.runtime.keyring import Keyring, read_root_key
 from penstock_shared.runtime.kv import BucketStore
+from penstock_shared.runtime.migrations import migrate
+from penstock_shared.runtime.postgres import Postgres
 from penstock_shared.runtime.provision import provision
 
 _QUEUE_GROUP: Final = "billing"
@@ -67,9 +67,9 @@ class App:
         settings = self.settings
         root_key = read_root_key(settings.root_key_file)
         self._postgres = postgres = await Postgres.connect(
-            settings.postgres_dsn, connections=settings.postgres_connections
+            settings.postgres_dsn, name=self.name, connections=settings.postgres_connections
         )
-        await migrate(postgres)
+        await migrate(postgres, "billing", "penstock_billing.adapters")
         self._broker = broker = await Broker.connect(settings.nats_url, name=settings.instance)
         await provision(broker, settings.stream_replicas)
         # All of it, not only the memory streams: a bus that came back without its store gets its

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import asyncpg
 
-from penstock_billing.adapters.postgres import Postgres, translated
 from penstock_billing.ports import AccountTransaction, OutboxEntry, StoredKey
 from penstock_shared.contracts.accounts import KeyRecord, TenantRecord, TenantStatus
 from penstock_shared.contracts.errors import ConflictError, NotFoundError
+from penstock_shared.runtime.postgres import Postgres, translated
 
 _KEY_COLUMNS: Final = "sha256, key_id, tenant, name, hint, created_at, revoked_at"
 _TENANTS: Final = """

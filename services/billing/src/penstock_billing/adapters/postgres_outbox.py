@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Final
 
-from penstock_billing.adapters.postgres import Postgres, translated
 from penstock_billing.ports import OutboxEntry, OutboxKind
+from penstock_shared.runtime.postgres import Postgres, translated
 
 _LOCK: Final = 0x70656E73_00000002
 _FIRST: Final = """

@@ -7,10 +7,10 @@ from typing import Final
 
 import asyncpg
 
-from penstock_billing.adapters.postgres import Postgres
 from penstock_billing.ports import Added, MeteredUsage
 from penstock_shared.contracts.errors import SchemaError
 from penstock_shared.contracts.usage import UsageRow
+from penstock_shared.runtime.postgres import Postgres
 
 # One statement, hence one transaction and one round trip (79,000 rows/s: FIELD-NOTES). What was
 # there already is not returned: the caller sees what the batch really added.

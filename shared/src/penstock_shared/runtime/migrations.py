@@ -1,4 +1,4 @@
-"""Applies the numbered SQL files beside this module, each once (ADR 0003)."""
+"""Applies a service's numbered SQL files, each once (ADR 0003)."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import hashlib
 from importlib.resources import files
 from typing import Final
 
-from penstock_billing.adapters.postgres import Postgres, translated
 from penstock_shared.contracts.errors import PermanentError
+from penstock_shared.runtime.postgres import Postgres, translated
 from penstock_shared.runtime.telemetry import log
 
-_LOCK: Final = 0x70656E73_00000001
-"""Advisory lock, so that replicas that start together do not both migrate."""
+_LOCK: Final = "select pg_advisory_xact_lock(hashtextextended($1, 0))"
+"""So that replicas that start together do not both migrate."""
 
 _PREPARE: Final = """
-create schema if not exists billing;
-create table if not exists billing.schema_version (
+create schema if not exists {schema};
+create table if not exists {schema}.schema_version (
     version    integer primary key,
     checksum   text not null,
     applied_at timestamptz not null default now()
 )"""
 
 
-async def migrate(postgres: Postgres) -> None:
-    """Bring the schema up to date, whole or not at all.
+async def migrate(postgres: Postgres, schema: str, package: str) -> None:
+    """Bring `schema` up to date with `package`'s `migrations/NNNN_*.sql`, whole or not at all.
 
     Raises:
         UnavailableError: Postgres does not answer.
@@ -31,24 +31,26 @@ async def migrate(postgres: Postgres) -> None:
     """
     with translated():
         async with postgres.acquire() as connection, connection.transaction():
-            await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
-            await connection.execute(_PREPARE)
-            rows = await connection.fetch("select version, checksum from billing.schema_version")
+            await connection.execute(_LOCK, f"penstock.migrate.{schema}")
+            await connection.execute(_PREPARE.format(schema=schema))
+            rows = await connection.fetch(f"select version, checksum from {schema}.schema_version")  # noqa: S608  a constant of the service's
             applied = {row["version"]: row["checksum"] for row in rows}
-            for version, sql in _scripts():
+            for version, sql in _scripts(package):
                 checksum = hashlib.sha256(sql.encode()).hexdigest()
                 if version not in applied:
                     await connection.execute(sql)
                     await connection.execute(
-                        "insert into billing.schema_version values ($1, $2)", version, checksum
+                        f"insert into {schema}.schema_version values ($1, $2)",  # noqa: S608
+                        version,
+                        checksum,
                     )
-                    log().info("schema.migrated", version=version)
+                    log().info("schema.migrated", schema=schema, version=version)
                 elif applied[version] != checksum:
                     msg = f"Migration {version:04} was changed after it was applied: restore it."
                     raise PermanentError(msg, code="migration_changed")
 
 
-def _scripts() -> list[tuple[int, str]]:
-    folder = files(__package__) / "migrations"
+def _scripts(package: str) -> list[tuple[int, str]]:
+    folder = files(package) / "migrations"
     found = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
     return [(int(name[:4]), (folder / name).read_text(encoding="utf-8")) for name in found]

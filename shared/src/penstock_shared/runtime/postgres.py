@@ -1,4 +1,4 @@
-"""The pool, and what its failures mean to the domain."""
+"""PostgreSQL: the pool, and what its failures mean to the domain."""
 
 from __future__ import annotations
 
@@ -33,12 +33,20 @@ _TRANSIENT: Final = (
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn what may pass by itself into UnavailableError; everything else is a bug or bad data."""
+    """Turn what may pass by itself into UnavailableError; everything else is a bug or bad data.
+
+    Raises:
+        UnavailableError: no server answered.
+        PermanentError: it refuses the user or has no such database.
+    """
     try:
         yield
     except _TRANSIENT as error:
         msg = "PostgreSQL does not answer: check PENSTOCK_POSTGRES_DSN and that the server runs."
         raise UnavailableError(msg, code="postgres_unavailable") from error
+    except _REFUSED as error:
+        msg = f"PostgreSQL refuses the service ({error}): correct PENSTOCK_POSTGRES_DSN."
+        raise PermanentError(msg, code="postgres_refused") from error
 
 
 class Postgres:
@@ -48,8 +56,10 @@ class Postgres:
         self._pool = pool
 
     @classmethod
-    async def connect(cls, dsn: SecretStr, *, connections: int) -> Postgres:
+    async def connect(cls, dsn: SecretStr, *, name: str, connections: int) -> Postgres:
         """Connect, waiting some seconds for a server that is only just starting.
+
+        `name` is the service's, as the server's own statistics show it.
 
         Raises:
             UnavailableError: no server answered.
@@ -60,14 +70,16 @@ class Postgres:
             attempt += 1
             try:
                 with translated():
-                    return cls(await _pool(dsn.get_secret_value(), connections))
+                    return cls(await _pool(dsn, name, connections, at_once=1))
             except UnavailableError:
                 if attempt == _START_ATTEMPTS:
                     raise
                 await asyncio.sleep(_START_PAUSE_S)
-            except _REFUSED as error:
-                msg = f"PostgreSQL refuses billing ({error}): correct PENSTOCK_POSTGRES_DSN."
-                raise PermanentError(msg, code="postgres_refused") from error
+
+    @classmethod
+    async def prepare(cls, dsn: SecretStr, *, name: str, connections: int) -> Postgres:
+        """A pool that connects when it is first used: for those who can do without the server."""
+        return cls(await _pool(dsn, name, connections, at_once=0))
 
     def acquire(self) -> Any:
         """Borrow a connection: `async with`."""
@@ -97,12 +109,12 @@ class Postgres:
             self._pool.terminate()
 
 
-async def _pool(dsn: str, connections: int) -> Any:
+async def _pool(dsn: SecretStr, name: str, connections: int, *, at_once: int) -> Any:
     return await asyncpg.create_pool(
-        dsn,
-        min_size=1,
+        dsn.get_secret_value(),
+        min_size=at_once,
         max_size=connections,
         timeout=_CONNECT_TIMEOUT_S,
         command_timeout=_COMMAND_TIMEOUT_S,
-        server_settings={"application_name": "penstock-billing"},
+        server_settings={"application_name": f"penstock-{name}"},
     )
