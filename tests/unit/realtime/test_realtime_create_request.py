@@ -28,7 +28,7 @@ def test_the_conversation_is_put_together() -> None:
             {"role": "developer", "content": "d"},
         ],
     )  # fmt: skip
-    turns = Content.model_validate_json(request.content).messages
+    turns = Content.model_validate_json(request.content()).messages
     assert [(turn.role, turn.content) for turn in turns] == [
         ("system", "Be kind."), ("user", "ab"), ("assistant", "c"), ("developer", "d"),
     ]  # fmt: skip
@@ -43,7 +43,7 @@ def test_nulls_are_not_given() -> None:
     )  # fmt: skip
     assert request.model == "auto"
     assert request.sampling.temperature == 0.0
-    assert request.metadata == {}
+    assert request.echo == {}
     assert request.store
 
 
@@ -53,6 +53,8 @@ def test_nulls_are_not_given() -> None:
         {"tools": []}, {"tool_choice": "auto"}, {"parallel_tool_calls": True},
         {"text": {"format": {"type": "text"}}}, {"truncation": "disabled"}, {"include": []},
         {"background": False}, {"service_tier": "auto"}, {"top_logprobs": 0}, {"store": False},
+        {"reasoning": {}}, {"background_options": {"completion_window": "soonest"}},
+        {"text": {"format": None, "verbosity": None}}, {"tool_choice": "none"},
         {"stream_options": {"include_obfuscation": False}},
     ],
 )  # fmt: skip
@@ -64,12 +66,21 @@ def test_what_asks_for_nothing_is_accepted(harmless: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("fields", "code", "param"),
     [
-        ({"background": True}, "unsupported_parameter", "background"),
-        ({"background": 0}, "unsupported_parameter", "background"),
-        ({"previous_response_id": "resp_1"}, "unsupported_parameter", "previous_response_id"),
-        ({"text": {"format": {"type": "json_object"}}}, "unsupported_parameter", "text"),
+        ({"background": True, "store": False}, "invalid_value", "background"),
+        ({"background": 0}, "invalid_type", "background"),
+        ({"previous_response_id": "resp_1"}, "invalid_value", "previous_response_id"),
+        ({"previous_response_id": 1}, "invalid_type", "previous_response_id"),
+        ({"truncation": "auto"}, "unsupported_parameter", "truncation"),
+        ({"prompt_cache_key": "k"}, "unsupported_parameter", "prompt_cache_key"),
+        ({"max_tool_calls": 1}, "unsupported_parameter", "max_tool_calls"),
+        ({"include": ["reasoning.encrypted_content"]}, "unsupported_parameter", "include"),
+        (
+            {"stream_options": {"include_obfuscation": True}},
+            "unsupported_parameter",
+            "stream_options",
+        ),
         ({"reasoning": {"effort": "low"}}, "unsupported_parameter", "reasoning"),
-        ({"user": "me"}, "unsupported_parameter", "user"),
+        ({"user": ""}, "invalid_value", "user"),
         ({"modle": "x"}, "unknown_parameter", "modle"),
         ({"max_output_tokens": 0}, "invalid_value", "max_output_tokens"),
         ({"max_output_tokens": 32_769}, "invalid_value", "max_output_tokens"),
@@ -88,7 +99,17 @@ def test_what_asks_for_nothing_is_accepted(harmless: dict[str, Any]) -> None:
         ({"input": [{"role": "tool", "content": "x"}]}, "invalid_value", "input[0].role"),
         ({"input": [{"role": "user"}]}, "invalid_type", "input[0].content"),
         ({"input": [{"role": "user", "content": "x", "y": 1}]}, "unknown_parameter", "input[0].y"),
-        ({"input": [{"type": "function_call_output"}]}, "unsupported_parameter", "input[0].type"),
+        (
+            {"input": [{"type": "item_reference", "id": "msg_1"}]},
+            "unsupported_parameter",
+            "input[0].type",
+        ),
+        ({"input": [{"type": "reasoning"}]}, "unsupported_parameter", "input[0].type"),
+        (
+            {"input": [{"type": "function_call_output"}]},
+            "missing_required_parameter",
+            "input[0].call_id",
+        ),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
             "unsupported_parameter",

@@ -1,8 +1,9 @@
-"""The `input` parameter: a text, or a list of messages. By hand, for errors that say where."""
+"""The `input` parameter: a text, or a list of items. By hand, for errors that say where."""
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, cast
+from collections.abc import Mapping
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from penstock_realtime.domain.parameters import (
     missing,
@@ -11,44 +12,98 @@ from penstock_realtime.domain.parameters import (
     wrong_type,
     wrong_value,
 )
-from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.requests import ChatMessage
 
 _Role = Literal["system", "developer", "user", "assistant"]
 _ROLES: Final = ("system", "developer", "user", "assistant")
+_STATES: Final = ("in_progress", "completed", "incomplete")
 _MESSAGE_FIELDS: Final = frozenset({"type", "role", "content", "id", "status", "phase"})
+_CALL_FIELDS: Final = frozenset({"type", "id", "call_id", "name", "arguments", "status"})
+_OUTPUT_FIELDS: Final = frozenset({"type", "id", "call_id", "name", "output", "status"})
 _TEXT_PARTS: Final = {
     "input_text": frozenset({"type", "text"}),
     "output_text": frozenset({"type", "text", "annotations", "logprobs"}),
 }
+_TEXT_ONLY: Final = "this platform answers text with text"
 
 
-def parse_input(value: Any) -> str | tuple[ChatMessage, ...]:
-    """The conversation's own messages.
+class Items(NamedTuple):
+    """What was said, in order."""
+
+    turns: tuple[ChatMessage, ...]
+    answered: Mapping[str, str] = {}
+    """Outputs of calls that are not among the items: call id to where the output stood."""
+
+
+def parse_input(value: Any) -> Items:
+    """The conversation's own messages, calls and outputs.
 
     Raises:
         PermanentError: a part of it is missing, unknown or not supported; the error names it.
     """
     if isinstance(value, str):
-        return value
+        return Items((ChatMessage(role="user", content=value),))
     if value is None:
         raise missing("input")
     if not isinstance(value, list):
-        raise wrong_type("input", "a string or a list of messages")
-    return tuple(_message(item, f"input[{index}]") for index, item in enumerate(value))
+        raise wrong_type("input", "a string or a list of items")
+    turns: list[ChatMessage] = []
+    called: set[str] = set()
+    answered: dict[str, str] = {}
+    for index, item in enumerate(value):
+        where = f"input[{index}]"
+        if not isinstance(item, dict):
+            raise wrong_type(where, "an item object")
+        kind = item.get("type") or "message"
+        if kind == "message":
+            turns.append(_message(item, where))
+        elif kind == "function_call":
+            turns.append(_call(item, where))
+            called.add(item["call_id"])
+        elif kind == "function_call_output":
+            turns.append(_output(item, where))
+            if item["call_id"] not in called:
+                answered[item["call_id"]] = f"{where}.call_id"
+        else:
+            raise unsupported(f"{where}.type", kind, _TEXT_ONLY)
+    return Items(tuple(turns), answered)
 
 
-def _message(item: Any, where: str) -> ChatMessage:
-    if not isinstance(item, dict):
-        raise wrong_type(where, "a message object")
-    if item.get("type", "message") not in ("message", None):  # a client may send what has no hash
-        raise _unsupported(f"{where}.type", item["type"])
+def _message(item: dict[str, Any], where: str) -> ChatMessage:
     refuse_unknown(item, _MESSAGE_FIELDS, where)
     role = item.get("role")
     if role not in _ROLES:
         raise wrong_value(f"{where}.role", f"one of {', '.join(_ROLES)}")
     text = _text(item.get("content"), f"{where}.content")
     return ChatMessage(role=cast("_Role", role), content=text)
+
+
+def _call(item: dict[str, Any], where: str) -> ChatMessage:
+    """An earlier call, as the model answered it: its arguments."""
+    refuse_unknown(item, _CALL_FIELDS, where)
+    for name in ("call_id", "name", "arguments"):
+        _require_text(item, name, where)
+    _refuse_strange_state(item, where)
+    return ChatMessage(role="assistant", content=item["arguments"])
+
+
+def _output(item: dict[str, Any], where: str) -> ChatMessage:
+    refuse_unknown(item, _OUTPUT_FIELDS, where)
+    _require_text(item, "call_id", where)
+    _refuse_strange_state(item, where)
+    return ChatMessage(role="tool", content=_text(item.get("output"), f"{where}.output"))
+
+
+def _require_text(item: dict[str, Any], name: str, where: str) -> None:
+    if item.get(name) is None:
+        raise missing(f"{where}.{name}")
+    if not isinstance(item[name], str):
+        raise wrong_type(f"{where}.{name}", "a string")
+
+
+def _refuse_strange_state(item: dict[str, Any], where: str) -> None:
+    if item.get("status") not in (None, *_STATES):
+        raise wrong_value(f"{where}.status", f"one of {', '.join(_STATES)}")
 
 
 def _text(content: Any, where: str) -> str:
@@ -65,13 +120,9 @@ def _part(part: Any, where: str) -> str:
     kind = part.get("type")
     fields = _TEXT_PARTS.get(kind) if isinstance(kind, str) else None
     if fields is None:
-        raise _unsupported(f"{where}.type", kind)
+        raise unsupported(f"{where}.type", kind, _TEXT_ONLY)
     refuse_unknown(part, fields, where)
     text = part.get("text")
     if not isinstance(text, str):
         raise wrong_type(f"{where}.text", "a string")
     return text
-
-
-def _unsupported(param: str, value: Any) -> PermanentError:
-    return unsupported(param, value, "this platform answers text with text")

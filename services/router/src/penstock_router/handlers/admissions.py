@@ -12,13 +12,13 @@ from penstock_router.domain.decision import decide
 from penstock_router.domain.fair_share import fair_lane
 from penstock_router.domain.features import features_of
 from penstock_router.domain.open_requests import OpenRequests
-from penstock_router.domain.output_schema import refuse_unwieldy_schema
 from penstock_router.domain.queue_load import QueueLoad
 from penstock_router.ports import RequestLog
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.errors import TransientError, UnavailableError
 from penstock_shared.contracts.models import ModelRecord
+from penstock_shared.contracts.output_schema import refuse_unwieldy_schema
 from penstock_shared.contracts.requests import (
     Accepted,
     Admission,
@@ -103,7 +103,7 @@ class Admissions:
         """Model and lane, from memory alone: no I/O."""
         now, limits = self._clock.now(), self._limits
         refuse_stale_id(admission.request_id, now)
-        refuse_unwieldy_schema(content.output_schema)
+        _refuse_unwieldy(content)
         decision, model = decide(
             admission.model, tuple(self._models.values()), content, features_of(content)
         )
@@ -150,6 +150,12 @@ class Admissions:
         if isinstance(fact, RequestRouted):
             await self._log.publish_job(fact, sequence, source=self._source, traceparent=trace)
         return _accepted(fact)
+
+
+def _refuse_unwieldy(content: Content) -> None:
+    refuse_unwieldy_schema(content.output_schema, "output_schema")
+    for index, tool in enumerate(content.tools):
+        refuse_unwieldy_schema(tool.parameters, f"tools[{index}].parameters")
 
 
 def _accepted(fact: RequestFact) -> Accepted:

@@ -1,4 +1,4 @@
-"""What a schema for the answer may weigh before anybody works on it."""
+"""What a client's JSON Schema may weigh before anybody works on it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from penstock_shared.contracts.errors import SchemaError
 
 MAX_SCHEMA_BYTES: Final = 64 * 1024
 MAX_SCHEMA_DEPTH: Final = 32
-_PARAM: Final = "output_schema"
 
 
-def refuse_unwieldy_schema(schema: dict[str, Any] | None) -> None:
-    """Refuse a schema that is nested too deeply or too large.
+def refuse_unwieldy_schema(schema: dict[str, Any] | None, param: str) -> None:
+    """Refuse a schema that is nested too deeply or too large; `param` is where it stood.
 
     Whether it is a JSON Schema at all is for the worker to say, which applies it.
 
     Raises:
-        SchemaError: `output_schema` is over one of the limits.
+        SchemaError: it is over one of the limits.
     """
     if schema is None:
         return
     if _depth(schema) > MAX_SCHEMA_DEPTH:
         msg = f"The schema is nested deeper than {MAX_SCHEMA_DEPTH} levels: flatten it."
-        raise SchemaError(msg, code="schema_too_deep", param=_PARAM)
+        raise SchemaError(msg, code="schema_too_deep", param=param)
     size = len(json.dumps(schema, ensure_ascii=False).encode("utf-8", "surrogatepass"))
     if size > MAX_SCHEMA_BYTES:
         msg = f"The schema has {size} bytes, {MAX_SCHEMA_BYTES} are allowed: shorten it."
-        raise SchemaError(msg, code="schema_too_large", param=_PARAM)
+        raise SchemaError(msg, code="schema_too_large", param=param)
 
 
 def _depth(schema: dict[str, Any]) -> int:
