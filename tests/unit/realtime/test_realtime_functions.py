@@ -56,7 +56,9 @@ def offered(choice: Any) -> tuple[list[str], bool]:
     ],
 )  # fmt: skip
 def test_the_choice_decides_what_may_and_must_be_called(
-    choice: Any, names: list[str], must_call: bool,  # noqa: FBT001  of the table
+    choice: Any,
+    names: list[str],
+    must_call: bool,  # noqa: FBT001  of the table
 ) -> None:
     """The worker gets the functions that are left, in their own order."""
     assert offered(choice) == (names, must_call)
