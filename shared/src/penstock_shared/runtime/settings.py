@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -29,6 +29,20 @@ class ServiceSettings(BaseSettings):
     """32 random bytes in base64: wraps every data key."""
     stream_replicas: int = 1
     drain_grace_s: float = 10.0
+
+
+class LimitSettings(ServiceSettings):
+    """Of the services at which clients come in; tenants' and users' limits are in their records."""
+
+    redis_url: SecretStr | None = None
+    """Holds the rate limits. Without it each instance limits on its own."""
+    redis_timeout_s: Annotated[float, Field(gt=0)] = 0.1
+    global_requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    """Of all tenants together."""
+    global_tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
+    address_requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    """Of each client address, whatever keys it uses; not over NATS."""
+    address_tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
 
 
 S = TypeVar("S", bound=ServiceSettings)
