@@ -9,8 +9,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
+from tests.support import echo_server
+from tests.support.echo_server import EchoServer
 from tests.support.realtime import Edge, StartEdge, add_account
 from tests.support.realtime_backend import PRICE, Backend
+from tests.support.websocket_wire import Wire
 
 from penstock_realtime.app import create_app
 from penstock_realtime.settings import Settings
@@ -70,3 +74,24 @@ async def _connected(nats_url: str) -> AsyncIterator[Broker]:
 async def edge(start_edge: StartEdge) -> Edge:
     """An edge with its usual settings."""
     return await start_edge()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def echo_serving() -> AsyncIterator[EchoServer]:
+    """The edge's HTTP server around an echo, once per module: its tests share a loop."""
+    async with echo_server.running() as running:
+        yield running
+
+
+@pytest.fixture
+def echo(echo_serving: EchoServer) -> EchoServer:
+    """The same, with nothing noted yet."""
+    return echo_serving.forget()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def wire(echo: EchoServer) -> AsyncIterator[Wire]:
+    """A WebSocket to it."""
+    async with await Wire.open(echo.port) as opened:
+        yield opened
+    await echo.idle()

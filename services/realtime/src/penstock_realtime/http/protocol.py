@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from penstock_realtime.http.websocket_protocol import BoundedWebSocket
 from penstock_shared.contracts.errors import ErrorBody, ErrorReply
 
 _TOO_LARGE: Final = 431
@@ -29,6 +30,10 @@ class LimitedProtocol(HttpToolsProtocol):
             self._received_bytes += len(data)
             if self._received_bytes > self.max_head_bytes:
                 self.send_400_response("")
+
+    def _should_upgrade_to_ws(self) -> bool:
+        """WebSockets begin with a GET of HTTP/1.1 (RFC 6455 §4.1): others are plain requests."""
+        return self.parser.get_http_version() == "1.1" and self.parser.get_method() == b"GET"
 
     def on_message_begin(self) -> None:
         """A request line begins."""
@@ -78,17 +83,20 @@ def _error(message: str, code: str) -> bytes:
     return ErrorReply(error=body).model_dump_json().encode()
 
 
-def server_options(max_header_bytes: int, max_message_bytes: int) -> dict[str, Any]:
+def server_options(
+    max_header_bytes: int, max_message_bytes: int, *, websocket_deflate: bool = False
+) -> dict[str, Any]:
     """How the edge is served: `HttpServer`'s options, uvicorn's among them."""
     return {
         "http": type("Protocol", (LimitedProtocol,), {"max_head_bytes": max_header_bytes}),
-        "ws": "websockets-sansio",
+        "ws": BoundedWebSocket,
         # A client that stops reading blocks `send` after 0.35 MB; without this, after 4 MB.
         "send_buffer_bytes": 64 * 1024,
         "timeout_keep_alive": 75,  # longer than the SDKs' pools keep a connection
         "proxy_headers": False,  # nothing here depends on the client's address
         "ws_max_size": max_message_bytes,  # a larger message closes the socket with 1009
-        "ws_per_message_deflate": False,  # 60 kB a connection, for text that is already small
+        # Off by default: 60 kB a connection, for text that is already small.
+        "ws_per_message_deflate": websocket_deflate,
         "headers": [
             ("x-content-type-options", "nosniff"),
             ("x-frame-options", "DENY"),

@@ -1,0 +1,129 @@
+"""uvicorn's WebSocket protocol, bounded where a hostile or absent peer could hold memory.
+
+What uvicorn leaves open, each with its remedy here: a handshake that its parser refuses gets no
+answer and keeps its connection; pongs pile up for a peer that sends pings and reads nothing; a
+message in a million fragments is a million objects; and a close waits for the peer to read
+everything before it, for ever if it never does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
+
+from penstock_shared.contracts.errors import ErrorBody, ErrorReply
+
+_MAX_FRAGMENTS: Final = 1024
+"""Held apart; more of one message are joined on the way."""
+_INVALID: Final = ErrorReply(
+    error=ErrorBody(
+        message="Not a WebSocket handshake: RFC 6455, section 4.1, says what to send.",
+        type="invalid_request_error",
+        code="invalid_handshake",
+    )
+)
+
+
+class BoundedWebSocket(WebSocketsSansIOProtocol):
+    """One WebSocket."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._held_pong = b""
+        self._abort_timer: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """A request that the parser refuses is answered, too."""
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            body = _INVALID.model_dump_json().encode()
+            self.transport.write(
+                b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+                b"connection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+            )
+            self.handshake_initiated = True
+            self._close_transport()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end, at last."""
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        super().connection_lost(exc)
+
+    def handle_ping(self) -> None:
+        """Answer; to a peer that does not read, the latest ping only (RFC 6455 §5.5.3)."""
+        output = self.conn.data_to_send()
+        if self.writable.is_set():
+            self.transport.write(b"".join(output))
+        elif output:
+            self._held_pong = output[-1]
+
+    def resume_writing(self) -> None:
+        """The peer reads again."""
+        super().resume_writing()
+        if self._held_pong:
+            self.transport.write(self._held_pong)
+            self._held_pong = b""
+
+    def handle_cont(self, event: Frame) -> None:
+        """One more fragment."""
+        if len(self.frames) == _MAX_FRAGMENTS:
+            self.frames = [b"".join(self.frames)]
+        super().handle_cont(event)
+
+    def send_receive_event_to_app(self) -> None:
+        """A message is complete; uvicorn would log a traceback for each that is not UTF-8."""
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self.frames = []
+                self.conn.fail(CloseCode.INVALID_DATA)
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
+
+    def handle_close(self, event: Frame) -> None:
+        """The peer closes, or agrees to."""
+        super().handle_close(event)
+        self._abort_later()
+
+    def handle_parser_exception(self) -> None:
+        """The peer breaks the protocol."""
+        super().handle_parser_exception()
+        self._abort_later()
+
+    def keepalive_timeout(self) -> None:
+        """The peer answers no pings."""
+        super().keepalive_timeout()
+        self._abort_later()
+
+    async def run_asgi(self) -> None:
+        """Serve; when the application returns, the connection ends."""
+        await super().run_asgi()
+        self._abort_later()
+
+    async def send(self, message: Any) -> None:
+        """Send when the peer has read enough; a close waits for nothing."""
+        if message["type"] == "websocket.close":
+            self.writable.set()  # whoever waits to send learns that it is too late
+            await super().send(message)
+            self._abort_later()
+            return
+        await self.writable.wait()
+        if self.close_sent and message["type"] == "websocket.send":
+            raise ClientDisconnected
+        await super().send(message)
+
+    def _close_transport(self) -> None:
+        self.transport.close()
+        self._abort_later()
+
+    def _abort_later(self) -> None:
+        """`transport.close` first flushes what the peer, perhaps, never reads."""
+        if self._abort_timer is None and not self.disconnected:
+            self._abort_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
