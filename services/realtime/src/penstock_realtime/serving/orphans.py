@@ -1,32 +1,34 @@
 """Responses whose WebSocket was lost: they go on for a while, then they are cancelled.
 
-Kept in memory: if this instance dies too, they end by themselves, by their deadline at the latest.
+Unless somebody follows them by then, on any instance: the session was claimed again, or another
+session or request follows the response. What is unknown (the store is away, or was flushed) lets a
+response run: its deadline bounds it, and cancelling what a client listens to could not be undone.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
-from typing import Any
+from typing import Any, Final
 
+from penstock_realtime import metrics
+from penstock_realtime.ports import SessionState, SessionStore
 from penstock_realtime.serving.lookup import Lookup
 from penstock_shared.contracts.errors import PenstockError
 from penstock_shared.contracts.requests import RequestEnded
 from penstock_shared.runtime.telemetry import log
 
+_COMMAND_ATTEMPTS: Final = 30
+_COMMAND_AGAIN_S: Final = 1.0
+
 
 class Orphans:
     """Owns the tasks that outlive a socket."""
 
-    def __init__(self, lookup: Lookup, grace_s: float) -> None:
+    def __init__(self, lookup: Lookup, store: SessionStore) -> None:
         self._lookup = lookup
-        self._grace_s = grace_s
+        self._store = store
         self._tasks: set[asyncio.Task[None]] = set()
-
-    def adopt(self, tenant: str, request_ids: Iterable[str]) -> None:
-        """Cancel these after the grace, unless they have ended."""
-        for request_id in request_ids:
-            self.spawn(self._cancel_later(tenant, request_id))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` to its end, or to `stop`."""
@@ -35,16 +37,44 @@ class Orphans:
         task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
-        """Forget them: what runs, runs on."""
+        """Forget them: what runs, runs on, or is another instance's to cancel."""
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _cancel_later(self, tenant: str, request_id: str) -> None:
-        await asyncio.sleep(self._grace_s)
+    async def after_grace(self, state: SessionState, grace_s: float) -> None:
+        """Wait; then cancel what still runs in a session without a socket, and settle it."""
+        await asyncio.sleep(grace_s)
         try:
-            fact = await self._lookup.sources.facts.last_fact(tenant, request_id)
-            if fact is not None and not isinstance(fact, RequestEnded):
-                await self._lookup.commands.cancel(tenant, request_id)
+            now = await self._store.read(state.tenant, state.session_id)
+            if now is not None and now.term == state.term:
+                await self.cancel(state.tenant, await self._unfollowed(state))
+            await self._store.settle(state)
         except PenstockError as error:
-            log().warning("orphan.not_cancelled", request_id=request_id, code=error.code)
+            metrics.ORPHANS.labels("unknown").inc(len(state.responses))
+            log().warning("orphans.left_running", session_id=state.session_id, code=error.code)
+
+    async def cancel(self, tenant: str, request_ids: Iterable[str]) -> None:
+        """Cancel those that run; while the broker is away, again and again."""
+        await asyncio.gather(*(self._cancel(tenant, request_id) for request_id in request_ids))
+
+    async def _unfollowed(self, state: SessionState) -> list[str]:
+        nobody_else = {None, state.session_id}
+        return [
+            request_id
+            for request_id in state.cancellable
+            if await self._store.follower(state.tenant, request_id) in nobody_else
+        ]
+
+    async def _cancel(self, tenant: str, request_id: str) -> None:
+        for _ in range(_COMMAND_ATTEMPTS):
+            try:
+                fact = await self._lookup.sources.facts.last_fact(tenant, request_id)
+                if fact is not None and not isinstance(fact, RequestEnded):
+                    await self._lookup.commands.cancel(tenant, request_id)
+                    metrics.ORPHANS.labels("cancelled").inc()
+            except PenstockError as error:
+                log().warning("orphan.not_cancelled", request_id=request_id, code=error.code)
+                await asyncio.sleep(_COMMAND_AGAIN_S)
+            else:
+                return
