@@ -51,6 +51,11 @@ def request_event(tenant: str, request_id: str) -> str:
     return _subject(tenant, "events", "request", parse_request_id(request_id))
 
 
+def response_event(tenant: str, request_id: str) -> str:
+    """What becomes of a kept response after its request: its deletion."""
+    return _subject(tenant, "events", "response", parse_request_id(request_id))
+
+
 def topic_event(tenant: str, topic: str, fact: str) -> str:
     """A fact that belongs to no request, such as `account.key-created`."""
     return _subject(tenant, "events", subject_token(topic), subject_token(fact))
@@ -101,6 +106,16 @@ def models_state() -> str:
     return _subject(PLATFORM, "models", "state")
 
 
+def session_taken() -> str:
+    """Told by the realtime instance whose socket has claimed a session to the one that held it."""
+    return _subject(PLATFORM, "sessions", "taken")
+
+
+def instance_alive(instance: str) -> str:
+    """Asked by a realtime instance of another whose heartbeat is late: do you live?"""
+    return _subject(PLATFORM, "sessions", "alive", subject_token(instance))
+
+
 def audit_checkpoint() -> str:
     """Operator's question to audit: the latest signed checkpoint."""
     return _subject(PLATFORM, "audit", "checkpoint")
@@ -112,6 +127,7 @@ EVERY_REQUEST_GET: Final = f"{VERSION}.*.requests.get"
 EVERY_QUEUE: Final = f"{VERSION}.*.requests.queue"
 EVERY_EVENT: Final = f"{VERSION}.*.events.>"
 EVERY_REQUEST_EVENT: Final = f"{VERSION}.*.events.request.*"
+EVERY_RESPONSE_EVENT: Final = f"{VERSION}.*.events.response.*"
 EVERY_JOB: Final = f"{VERSION}.*.jobs.>"
 EVERY_RESPONSE: Final = f"{VERSION}.*.responses.*"
 EVERY_CONTROL: Final = f"{VERSION}.*.control.*"
