@@ -35,6 +35,9 @@ class LimitedProtocol(HttpToolsProtocol):
         """WebSockets begin with a GET of HTTP/1.1 (RFC 6455 §4.1): others are plain requests."""
         return self.parser.get_http_version() == "1.1" and self.parser.get_method() == b"GET"
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Whoever offers another protocol (`h2c`, say) is answered in HTTP/1.1: nothing to log."""
+
     def on_message_begin(self) -> None:
         """A request line begins."""
         self._in_head, self._finished_bytes, self._received_bytes = True, 0, 0
