@@ -10,28 +10,39 @@ from dataclasses import dataclass
 from typing import Final
 
 from redis.asyncio import Redis
+
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from penstock_realtime import metrics
+from penstock_realtime.adapters.memory_sessions import MemorySessions
 from penstock_realtime.adapters.nats_auth import CalloutCodec
 from penstock_realtime.adapters.nats_disconnect import NatsDisconnector
 from penstock_realtime.adapters.nats_event_log import NatsCancelCommands, NatsRequestLog
 from penstock_realtime.adapters.nats_frames import NatsFrames
+from penstock_realtime.adapters.nats_peers import NatsPeers
 from penstock_realtime.adapters.nats_router import NatsRouter
-from penstock_realtime.adapters.redis_rate_limit import RedisRateLimiter
+from penstock_realtime.adapters.redis_sessions import RedisSessions
 from penstock_realtime.handlers import LoginHandler, RequestGetHandler
 from penstock_realtime.http.api import build_api
+from penstock_realtime.http.connections import Connections
 from penstock_realtime.http.front import Front
+from penstock_realtime.http.generation import Generations
 from penstock_realtime.http.models import ModelsApi
 from penstock_realtime.http.protocol import server_options
 from penstock_realtime.http.responses import ResponsesApi
+from penstock_realtime.http.retrieval import RetrievalApi
 from penstock_realtime.http.socket import SocketServices
-from penstock_realtime.http.sockets import Sockets
+from penstock_realtime.http.sockets import Patience, Sockets
 from penstock_realtime.serving.admission import Admissions
+from penstock_realtime.serving.authentication import Authentication
 from penstock_realtime.serving.following import Sources
+from penstock_realtime.serving.instances import Instances
 from penstock_realtime.serving.lookup import Lookup
 from penstock_realtime.serving.orphans import Orphans
 from penstock_realtime.serving.revocation import Revocations
+from penstock_realtime.serving.sessions import Sessions, Terms
 from penstock_realtime.settings import Settings
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.accounts import KeyRecord, TenantRecord, TenantStatus
@@ -45,12 +56,15 @@ from penstock_shared.runtime.http_server import HttpServer
 from penstock_shared.runtime.keyring import Keyring, read_root_key
 from penstock_shared.runtime.kv import BucketMirror, BucketStore
 from penstock_shared.runtime.provision import provision, provision_volatile
+from penstock_shared.runtime.redis_rate_limit import RedisRateLimiter, quick_redis
 
 QUEUE_GROUP: Final = "realtime"
 AUTH_SUBJECT: Final = "$SYS.REQ.USER.AUTH"
 ACCOUNT: Final = "PENSTOCK"
 """The NATS account in which services and tenants live."""
 _STOP_GRACE_S: Final = 1.0
+_SESSION_STORE_TIMEOUT_S: Final = 2.0
+"""Nobody waits for it but a client that resumes a session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +115,9 @@ class App:
         root_key = self._root_key()
         broker = await self._connect()
         mirrors = await self._load_mirrors(broker)
-        access = AccessControl(mirrors.keys, mirrors.tenants)
+        access = AccessControl(mirrors.keys, mirrors.tenants, self._clock)
         sources = Sources(
-            frames=NatsFrames(broker),
+            frames=NatsFrames(broker, self.settings.session_buffer_bytes),
             facts=NatsRequestLog(broker),
             vault=Keyring(root_key, BucketStore(broker, Bucket.DATA_KEYS), self._clock),
             clock=self._clock,
@@ -111,10 +125,11 @@ class App:
         )
         source = f"/penstock/realtime/{self.settings.instance}"
         lookup = Lookup(sources, NatsCancelCommands(broker, source))
-        self._orphans = Orphans(lookup, self.settings.lost_socket_grace_s)
-        self._closing.push_async_callback(self._orphans.stop)
+        sessions = await self._start_sessions(broker, lookup)
         await self._bind(broker, lookup, access)
-        self._doors = self._build_doors(broker, mirrors, access, lookup, self._orphans)
+        self._doors = self._build_doors(broker, mirrors, access, lookup, sessions)
+        self._doors.sockets.start()
+        self._closing.push_async_callback(self._doors.sockets.stop)
         await self._doors.server.start()
         self._closing.push_async_callback(self._doors.server.stop, _STOP_GRACE_S)
         suspended = {t.tenant for t in mirrors.tenants.values() if _suspended(t)}
@@ -184,40 +199,92 @@ class App:
         mirrors: _Mirrors,
         access: AccessControl,
         lookup: Lookup,
-        orphans: Orphans,
+        sessions: Sessions,
     ) -> _Doors:
         settings, ids = self.settings, IdSource(self._clock)
+        authentication = Authentication(access)
         admissions = Admissions(
-            limiter=self._rate_limiter(),
+            limiter=RedisRateLimiter(
+                self._redis,
+                settings,
+                self._clock.monotonic_s,
+                metrics.RATE_LIMIT_FALLBACKS.inc,
+            ),
             models=mirrors.models,
             router=NatsRouter(broker, settings.admission_timeout_s),
             sources=lookup.sources,
         )
         sockets = Sockets(
-            access,
-            SocketServices(admissions, lookup, orphans, ids, settings.max_responses_per_socket),
+            authentication,
+            Connections(settings.max_sockets_per_tenant, settings.max_sockets_per_address),
+            SocketServices(
+                admissions,
+                lookup,
+                sessions,
+                ids,
+                max_responses=settings.max_responses_per_socket,
+                buffer_bytes=settings.session_buffer_bytes,
+                window_s=settings.session_window_s,
+            ),
+            Patience(
+                first_message_s=settings.first_message_timeout_s,
+                slow_reader_s=settings.slow_reader_timeout_s,
+                idle_s=settings.idle_timeout_s,
+            ),
+            self._clock,
         )
+        generations = Generations(authentication, admissions, lookup, settings.max_body_bytes)
         api = build_api(
-            ResponsesApi(access, admissions, lookup, settings.max_body_bytes),
-            ModelsApi(access, mirrors.models),
+            ResponsesApi(generations),
+            RetrievalApi(authentication, lookup),
+            ModelsApi(authentication, mirrors.models),
             sockets,
         )
         front = Front(api, ids)
-        options = server_options(settings.max_header_bytes, settings.max_body_bytes)
+        options = server_options(
+            settings.max_header_bytes,
+            settings.max_body_bytes,
+            websocket_deflate=settings.websocket_deflate,
+        )
         server = HttpServer(front, settings.http_host, settings.http_port, **options)
         return _Doors(server, front, sockets)
 
-    def _rate_limiter(self) -> RedisRateLimiter:
-        redis: Redis | None = None
-        if self.settings.redis_url is not None:
-            redis = Redis.from_url(
-                self.settings.redis_url.get_secret_value(),
-                socket_timeout=self.settings.redis_timeout_s,
-                socket_connect_timeout=self.settings.redis_timeout_s,
-                retry=Retry(NoBackoff(), 0),  # the limiter has its own way out
+    async def _start_sessions(self, broker: Broker, lookup: Lookup) -> Sessions:
+        ids = IdSource(self._clock)
+        instance = ids.new()  # not the setting: a process that is restarted is another one
+        terms = Terms(self.settings.lost_socket_grace_s, self.settings.session_window_s)
+        store = self._session_store()
+        self._orphans = orphans = Orphans(lookup, store)
+        self._closing.push_async_callback(orphans.stop)
+        peers = NatsPeers(broker, instance)
+        sessions = Sessions(store, peers, orphans, ids, instance=instance, terms=terms)
+        await peers.listen(sessions.on_taken)
+        broker.on_reconnect(sessions.rewrite)
+        sessions.start()
+        self._closing.push_async_callback(sessions.stop)
+        if isinstance(store, RedisSessions):
+            instances = Instances(
+                store,
+                store,
+                peers,
+                orphans,
+                instance=instance,
+                grace_s=terms.grace_s,
+                on_forgotten=sessions.rewrite,
             )
-            self._closing.push_async_callback(redis.aclose)
-        return RedisRateLimiter(redis, self.settings.redis_timeout_s, self._clock.monotonic_s)
+            orphans.spawn(instances.run())
+        return sessions
+
+    def _session_store(self) -> RedisSessions | MemorySessions:
+        if self.settings.redis_url is None:
+            return MemorySessions(self._clock.monotonic_s)
+        redis = Redis.from_url(
+            self.settings.redis_url.get_secret_value(),
+            decode_responses=True,
+            retry=Retry(NoBackoff(), 0),  # whoever asks tries again, or does without
+        )
+        self._closing.push_async_callback(redis.aclose)
+        return RedisSessions(redis, _SESSION_STORE_TIMEOUT_S)
 
     def _on_key(self, _: str, key: KeyRecord | None) -> None:
         self._revocations.on_key(key)

@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
-from pydantic import SecretStr
+from typing import Annotated
 
-from penstock_shared.runtime.settings import ServiceSettings
+from pydantic import Field, SecretStr
+
+from penstock_shared.runtime.settings import LimitSettings
 
 
-class Settings(ServiceSettings):
+class Settings(LimitSettings):
     """Realtime's settings; `PENSTOCK_<NAME>`."""
 
     http_host: str = "127.0.0.1"
     http_port: int = 8080
-    redis_url: SecretStr | None = None
-    """Holds the rate limits. Without it each instance limits on its own."""
     admin_key: SecretStr | None = None
     auth_callout_seed: SecretStr | None = None
     """Account seed (`SA…`) that signs the answers to NATS's auth callout; None leaves it off."""
     nats_sys_url: SecretStr | None = None
     """NATS as the system account's user: needed to disconnect a revoked key's connections."""
+    postgres_dsn: SecretStr | None = None
+    """Keeps responses with `store` once EVENTS has them no more. Without it nothing does."""
+    postgres_connections: Annotated[int, Field(ge=2, le=100)] = 4
+    response_retention_days: Annotated[float, Field(gt=0)] = 30
+    """For how long a response with `store` can be retrieved."""
     max_body_bytes: int = 1024 * 1024
     max_header_bytes: int = 32 * 1024
     admission_timeout_s: float = 10.0
     """How long the router may take to say "accepted"."""
-    redis_timeout_s: float = 0.1
     silence_s: float = 1.0
     """After how long without a frame the event log is asked whether the request has ended."""
     lost_socket_grace_s: float = 30.0
     """How long the responses of a WebSocket that was lost may go on."""
+    websocket_deflate: bool = False
+    """Whether a WebSocket client may ask for permessage-deflate (RFC 7692)."""
+    session_buffer_bytes: int = 256 * 1024
+    """Text that may wait for one session's reader; more is read again later, or given up."""
+    slow_reader_timeout_s: float = 30.0
+    """How long one event may wait for a WebSocket's reader before the socket is closed (1013)."""
+    idle_timeout_s: float = 3600.0
+    """After how long without a response a WebSocket is closed."""
+    first_message_timeout_s: float = 5.0
+    """How long a browser's WebSocket may take to authenticate."""
+    session_window_s: float = 900.0
+    """How long a session can be resumed after its socket was lost."""
+    max_sockets_per_tenant: int = 10_000
+    """WebSockets at once on this instance, where the tenant's record does not say otherwise."""
+    max_sockets_per_address: int = 1_000
     max_responses_per_socket: int = 64
     """How many responses may run side by side on one WebSocket."""

@@ -15,6 +15,7 @@ from penstock_shared.contracts.requests import (
     Sampling,
     Tool,
 )
+from penstock_shared.runtime.rate_limit import DEFAULT_OUTPUT_TOKENS, most_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,14 @@ class GenerationRequest:
     safety_identifier: str | None = None
     echo: dict[str, Any] = field(default_factory=dict)
     """The client's own parameters as its API gives them back in the response object."""
+
+    def most_tokens(self) -> int:
+        """The most that it may use, as far as it says: charged to the token limits."""
+        said = [turn.content for turn in self.turns]
+        said += (self.instructions or "", *self.texts, *(t.model_dump_json() for t in self.tools))
+        if self.kind is ModelKind.EMBEDDING:
+            return most_tokens(said, 0)
+        return most_tokens(said, self.sampling.max_output_tokens or DEFAULT_OUTPUT_TOKENS)
 
     def content(self, before: tuple[ChatMessage, ...] = ()) -> bytes:
         """What is sealed: `contracts.requests.Content` as JSON, after the turns `before`.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from penstock_realtime.domain.create_request import CreateRequest
+from penstock_realtime.domain.generation_request import GenerationRequest
 from penstock_realtime.domain.response_object import ResponseHead
-from penstock_realtime.ports import Allowance, ModelCatalogue, RateLimiter, RouterGateway
+from penstock_realtime.ports import Budget, ModelCatalogue, Policy, RouterGateway
 from penstock_realtime.serving.following import Following, Sources
-from penstock_shared.contracts.errors import NotFoundError, PermanentError, RateLimitedError
+from penstock_shared.contracts.errors import NotFoundError, PermanentError
 from penstock_shared.contracts.ids import keyed_request_id
 from penstock_shared.contracts.requests import AUTO_MODEL, Accepted, Admission
+from penstock_shared.contracts.responses import FinalFrame
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.runtime.access import Identity
+from penstock_shared.runtime.rate_limit import Allowance, Demand, RateLimiter
 from penstock_shared.runtime.telemetry import child_traceparent
 
 _MAX_IDEMPOTENCY_KEY_CHARS = 255
@@ -27,6 +29,8 @@ class Call:
     keyed: bool = False
     """The id comes from an idempotency key: the request may have been accepted before."""
     traceparent: str | None = None
+    address: str | None = None
+    """Of the client."""
 
     @property
     def tenant(self) -> str:
@@ -38,10 +42,11 @@ class Call:
 class Admitted:
     """A request that is durable, and the way to follow it."""
 
+    call: Call
+    given: GenerationRequest
     head: ResponseHead
     following: Following
     accepted: Accepted
-    keyed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Admissions:
         fresh_id: str,
         idempotency_key: str | None = None,
         traceparent: str | None = None,
+        address: str | None = None,
     ) -> Call:
         """Name the request: `fresh_id`, or what an idempotency key names on every instance.
 
@@ -66,20 +72,35 @@ class Admissions:
             PermanentError: the key is too long.
         """
         if not idempotency_key:
-            return Call(identity, fresh_id, traceparent=traceparent)
+            return Call(identity, fresh_id, traceparent=traceparent, address=address)
         if len(idempotency_key) > _MAX_IDEMPOTENCY_KEY_CHARS:
             msg = f"'Idempotency-Key' may have {_MAX_IDEMPOTENCY_KEY_CHARS} characters."
             raise PermanentError(msg, code="invalid_idempotency_key", param="Idempotency-Key")
         request_id = keyed_request_id(identity.tenant.tenant, idempotency_key)
-        return Call(identity, request_id, keyed=True, traceparent=traceparent)
+        return Call(identity, request_id, keyed=True, traceparent=traceparent, address=address)
 
-    async def limit(self, call: Call) -> Allowance:
-        """Count the request; the caller refuses it when the allowance says so."""
-        tenant = call.identity.tenant
-        return await self.limiter.take(tenant.tenant, tenant.requests_per_minute)
+    async def limit(self, call: Call, given: GenerationRequest | None) -> Allowance:
+        """Count the request, None if it was not understood; `require` refuses what is over."""
+        return await self.limiter.take(_demand(call, given))
 
-    async def admit(self, call: Call, given: CreateRequest, lane: Lane) -> Admitted:
+    def settle(self, admitted: Admitted, final: FinalFrame) -> None:
+        """Tell the limits what the request has really used."""
+        used = final.usage.input_tokens + final.usage.output_tokens
+        held = self.sources.clock.now() - admitted.accepted.accepted_at
+        demand = _demand(admitted.call, admitted.given)
+        self.limiter.settle(demand, used, max(0.0, held.total_seconds()))
+
+    async def admit(
+        self,
+        call: Call,
+        given: GenerationRequest,
+        lane: Lane,
+        budget: Budget | None = None,
+        policy: Policy = Policy.BLOCK,
+    ) -> Admitted:
         """Returns once the request is durable (I1), with its frames already listened for.
+
+        What its reader does not take counts against the budget; by default it has its own.
 
         Raises:
             NotFoundError: the model does not exist.
@@ -87,10 +108,10 @@ class Admissions:
             UnavailableError: no router answered.
         """
         self._require_model(given.model)
-        tenant, key_id = call.tenant, call.identity.key.key_id
+        tenant, key_id = call.tenant, call.identity.key_id
         subject = given.safety_identifier or key_id
         sealed = await self.sources.vault.seal(
-            tenant, subject, call.request_id, "content", given.content
+            tenant, subject, call.request_id, "content", given.content()
         )
         admission = Admission(
             request_id=call.request_id,
@@ -100,8 +121,9 @@ class Admissions:
             lane=lane,
             sampling=given.sampling,
             content=sealed,
+            store=given.store,
         )
-        feed = await self.sources.frames.open(tenant, call.request_id)
+        feed = await self.sources.frames.open(tenant, call.request_id, budget, policy)
         try:
             accepted = await self.router.admit(
                 tenant, admission, child_traceparent(call.traceparent)
@@ -110,7 +132,7 @@ class Admissions:
             await feed.close()
             raise
         following = Following(self.sources, tenant, call.request_id, feed)
-        return Admitted(_head(call, given, accepted), following, accepted, call.keyed)
+        return Admitted(call, given, _head(call, given, accepted), following, accepted)
 
     def _require_model(self, name: str) -> None:
         if name != AUTO_MODEL and self.models.get(name) is None:
@@ -118,25 +140,16 @@ class Admissions:
             raise NotFoundError(msg, code="model_not_found", param="model")
 
 
-def require_allowed(allowance: Allowance) -> None:
-    """Refuse a call that is over its limit.
-
-    Raises:
-        RateLimitedError: it carries when one more request fits.
-    """
-    if not allowance.allowed:
-        msg = f"Over {allowance.limit} requests per minute: try again after the given time."
-        raise RateLimitedError(msg, retry_after_s=allowance.retry_after_s)
+def _demand(call: Call, given: GenerationRequest | None) -> Demand:
+    tokens = 0 if given is None else given.most_tokens()
+    return Demand(call.identity.tenant, call.identity.key_id, call.address, tokens)
 
 
-def _head(call: Call, given: CreateRequest, accepted: Accepted) -> ResponseHead:
+def _head(call: Call, given: GenerationRequest, accepted: Accepted) -> ResponseHead:
     return ResponseHead(
         request_id=call.request_id,
         model=accepted.model,
         created_at=accepted.accepted_at,
-        sampling=given.sampling,
-        instructions=given.instructions,
-        metadata=given.metadata,
-        safety_identifier=given.safety_identifier,
-        store=given.store,
+        echo=given.echo,
+        tools=tuple(tool.name for tool in given.tools),
     )
