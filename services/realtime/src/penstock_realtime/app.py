@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
-
-from redis.asyncio import Redis
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -19,14 +19,21 @@ from penstock_realtime import metrics
 from penstock_realtime.adapters.memory_sessions import MemorySessions
 from penstock_realtime.adapters.nats_auth import CalloutCodec
 from penstock_realtime.adapters.nats_disconnect import NatsDisconnector
-from penstock_realtime.adapters.nats_event_log import NatsCancelCommands, NatsRequestLog
+from penstock_realtime.adapters.nats_event_log import (
+    NatsCancelCommands,
+    NatsDeletions,
+    NatsRequestLog,
+)
 from penstock_realtime.adapters.nats_frames import NatsFrames
 from penstock_realtime.adapters.nats_peers import NatsPeers
 from penstock_realtime.adapters.nats_router import NatsRouter
+from penstock_realtime.adapters.postgres_responses import PostgresResponses
 from penstock_realtime.adapters.redis_sessions import RedisSessions
 from penstock_realtime.handlers import LoginHandler, RequestGetHandler
 from penstock_realtime.http.api import build_api
+from penstock_realtime.http.chat import ChatApi
 from penstock_realtime.http.connections import Connections
+from penstock_realtime.http.embeddings import EmbeddingsApi
 from penstock_realtime.http.front import Front
 from penstock_realtime.http.generation import Generations
 from penstock_realtime.http.models import ModelsApi
@@ -36,6 +43,7 @@ from penstock_realtime.http.retrieval import RetrievalApi
 from penstock_realtime.http.socket import SocketServices
 from penstock_realtime.http.sockets import Patience, Sockets
 from penstock_realtime.serving.admission import Admissions
+from penstock_realtime.serving.archiving import BATCH, Archiving
 from penstock_realtime.serving.authentication import Authentication
 from penstock_realtime.serving.following import Sources
 from penstock_realtime.serving.instances import Instances
@@ -48,13 +56,15 @@ from penstock_shared.contracts import subjects
 from penstock_shared.contracts.accounts import KeyRecord, TenantRecord, TenantStatus
 from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.models import ModelRecord
-from penstock_shared.contracts.streams import Bucket
+from penstock_shared.contracts.streams import ARCHIVE_CONSUMER, Bucket
 from penstock_shared.runtime.access import AccessControl
 from penstock_shared.runtime.broker import Broker
 from penstock_shared.runtime.clock import IdSource, SystemClock
+from penstock_shared.runtime.consumer import DurableConsumer, rewind_consumer
 from penstock_shared.runtime.http_server import HttpServer
 from penstock_shared.runtime.keyring import Keyring, read_root_key
 from penstock_shared.runtime.kv import BucketMirror, BucketStore
+from penstock_shared.runtime.postgres import Postgres
 from penstock_shared.runtime.provision import provision, provision_volatile
 from penstock_shared.runtime.redis_rate_limit import RedisRateLimiter, quick_redis
 
@@ -124,7 +134,13 @@ class App:
             silence_s=self.settings.silence_s,
         )
         source = f"/penstock/realtime/{self.settings.instance}"
-        lookup = Lookup(sources, NatsCancelCommands(broker, source))
+        lookup = Lookup(
+            sources,
+            NatsCancelCommands(broker, source),
+            NatsDeletions(broker, source, self._clock),
+            await self._start_archive(broker),
+            timedelta(days=self.settings.response_retention_days),
+        )
         sessions = await self._start_sessions(broker, lookup)
         await self._bind(broker, lookup, access)
         self._doors = self._build_doors(broker, mirrors, access, lookup, sessions)
@@ -183,6 +199,31 @@ class App:
             self._closing.push_async_callback(mirror.stop)
         return mirrors
 
+    async def _start_archive(self, broker: Broker) -> PostgresResponses | None:
+        """The store of responses; it may answer later, or never, and realtime serves."""
+        settings = self.settings
+        if settings.postgres_dsn is None:
+            return None
+        postgres = await Postgres.prepare(
+            settings.postgres_dsn, name=self.name, connections=settings.postgres_connections
+        )
+        self._closing.push_async_callback(postgres.close)
+        responses = PostgresResponses(postgres)
+        consumer = DurableConsumer(broker, ARCHIVE_CONSUMER, credit=2 * BATCH)
+        self._closing.push_async_callback(consumer.close)
+        archiving = Archiving(
+            archive=responses,
+            source=consumer,
+            rewind=lambda: rewind_consumer(broker, ARCHIVE_CONSUMER),
+            clock=self._clock,
+            rng=random.Random(),  # noqa: S311  jitter, no secret
+            retention=timedelta(days=settings.response_retention_days),
+        )
+        self._closing.push_async_callback(consumer.stop)
+        for work in (archiving.run(), archiving.prune()):
+            self._closing.push_async_callback(_end, asyncio.create_task(work, name="archive"))
+        return responses
+
     async def _bind(self, broker: Broker, lookup: Lookup, access: AccessControl) -> None:
         gets = RequestGetHandler(lookup)
         await broker.client.subscribe(
@@ -204,12 +245,7 @@ class App:
         settings, ids = self.settings, IdSource(self._clock)
         authentication = Authentication(access)
         admissions = Admissions(
-            limiter=RedisRateLimiter(
-                self._redis,
-                settings,
-                self._clock.monotonic_s,
-                metrics.RATE_LIMIT_FALLBACKS.inc,
-            ),
+            limiter=self._rate_limiter(),
             models=mirrors.models,
             router=NatsRouter(broker, settings.admission_timeout_s),
             sources=lookup.sources,
@@ -235,10 +271,12 @@ class App:
         )
         generations = Generations(authentication, admissions, lookup, settings.max_body_bytes)
         api = build_api(
-            ResponsesApi(generations),
-            RetrievalApi(authentication, lookup),
-            ModelsApi(authentication, mirrors.models),
-            sockets,
+            responses=ResponsesApi(generations),
+            retrieval=RetrievalApi(authentication, lookup),
+            chat=ChatApi(generations),
+            embeddings=EmbeddingsApi(generations, mirrors.models),
+            models=ModelsApi(authentication, mirrors.models),
+            sockets=sockets,
         )
         front = Front(api, ids)
         options = server_options(
@@ -275,6 +313,14 @@ class App:
             orphans.spawn(instances.run())
         return sessions
 
+    def _rate_limiter(self) -> RedisRateLimiter:
+        redis = quick_redis(self.settings)
+        if redis is not None:
+            self._closing.push_async_callback(redis.aclose)
+        return RedisRateLimiter(
+            redis, self.settings, self._clock.monotonic_s, metrics.RATE_LIMIT_FALLBACKS.inc
+        )
+
     def _session_store(self) -> RedisSessions | MemorySessions:
         if self.settings.redis_url is None:
             return MemorySessions(self._clock.monotonic_s)
@@ -297,6 +343,11 @@ class App:
             self._doors.sockets.revoke(key_ids)
         if self._disconnector is not None and self._orphans is not None:
             self._orphans.spawn(self._disconnector.disconnect(key_ids))
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _suspended(tenant: TenantRecord) -> bool:

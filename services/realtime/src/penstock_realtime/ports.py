@@ -2,33 +2,236 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple, Protocol
 
 from penstock_shared.contracts.models import ModelRecord
-from penstock_shared.contracts.requests import Accepted, Admission, RequestFact
+from penstock_shared.contracts.requests import (
+    Accepted,
+    Admission,
+    RequestEnded,
+    RequestFact,
+    RequestRouted,
+)
 from penstock_shared.contracts.subjects import TenantPermissions
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
-    """What a rate limit says of one request."""
+class RunningResponse:
+    """One response of a session that may still run."""
 
-    allowed: bool
-    limit: int
-    remaining: int
-    reset_s: float
-    """Seconds until the whole limit is free again."""
-    retry_after_s: float
-    """Seconds until one more request fits; 0 when it fits now."""
+    stream_id: str | None
+    """The client's own name for it."""
+    kept: bool
+    """It runs in the background, or has an idempotency key: no lost socket cancels it."""
 
 
-class RateLimiter(Protocol):
-    """Counts a tenant's requests across all instances."""
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """What outlives a WebSocket: ids and numbers, no content."""
 
-    async def take(self, tenant: str, per_minute: int) -> Allowance:
-        """Count one request if it fits. Never raises: without the store it decides alone."""
+    tenant: str
+    session_id: str
+    holder: str
+    """`<instance>/<socket>`: who delivers it."""
+    term: int
+    """How often it was claimed, from 1. The fencing token: of two writers the higher one wins."""
+    policy: str
+    responses: Mapping[str, RunningResponse]
+    """By request id."""
+
+    @property
+    def instance(self) -> str:
+        """The instance that holds it."""
+        return self.holder.partition("/")[0]
+
+    @property
+    def cancellable(self) -> list[str]:
+        """The responses that do not survive a socket that stays away."""
+        return [request_id for request_id, response in self.responses.items() if not response.kept]
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What an instance learns when it says that it lives."""
+
+    forgotten: bool
+    """The store had not known it: all that it wrote before may be gone."""
+    silent: Mapping[str, float]
+    """Instances that have said nothing for too long, and for how many seconds."""
+
+
+class SessionStore(Protocol):
+    """Sessions and who follows which response, shared by all instances (Redis).
+
+    It holds no truth: losing it costs a reconnect (I9). Every method may raise UnavailableError:
+    the store does not answer, and what was asked may have happened or not.
+    """
+
+    async def put(self, states: Sequence[tuple[SessionState, float]]) -> Sequence[SessionState]:
+        """Write sessions, each to live for so many seconds.
+
+        Returns those that were *not* written, since somebody has claimed them in a later term.
+        """
+        ...
+
+    async def claim(
+        self, tenant: str, session_id: str, holder: str, ttl_s: float
+    ) -> tuple[SessionState, str] | None:
+        """Take a session over, in a new term: it as it is now, and who held it before.
+
+        None when it does not exist or has expired.
+        """
+        ...
+
+    async def read(self, tenant: str, session_id: str) -> SessionState | None:
+        """A session as it was last written."""
+        ...
+
+    async def forget(self, state: SessionState) -> None:
+        """Delete a session, unless somebody has claimed it since."""
+        ...
+
+    async def settle(self, state: SessionState) -> None:
+        """Its holder has dealt with what ran in it: nobody need do so for the holder."""
+        ...
+
+    async def follow(self, tenant: str, request_id: str, follower: str, ttl_s: float) -> None:
+        """Note who delivers a response besides, or instead of, the session that started it."""
+        ...
+
+    async def unfollow(self, tenant: str, request_id: str, follower: str) -> None:
+        """Undo `follow`, unless somebody else follows by now."""
+        ...
+
+    async def follower(self, tenant: str, request_id: str) -> str | None:
+        """Who was last to follow a response."""
+        ...
+
+
+class InstanceRegistry(Protocol):
+    """Which instances live. Every method may raise UnavailableError, as the store's."""
+
+    async def beat(self, instance: str, silent_after_s: float) -> Heartbeat:
+        """Say that this instance lives, and hear who does not."""
+        ...
+
+    async def adopt(self, dead: str, instance: str, for_s: float) -> bool:
+        """Whether this instance looks after a dead one; others may not for so many seconds."""
+        ...
+
+    async def held(self, instance: str) -> Sequence[tuple[str, str]]:
+        """The sessions (tenant, id) that an instance held with something to cancel in them."""
+        ...
+
+    async def bury(self, dead: str) -> None:
+        """All that it held is dealt with."""
+        ...
+
+
+class Peers(Protocol):
+    """The other instances, spoken to directly."""
+
+    async def tell_taken(self, state: SessionState) -> None:
+        """Tell whoever held this session in an earlier term; nobody may hear it."""
+        ...
+
+    async def answers(self, instance: str) -> bool:
+        """Whether an instance lives, whatever its heartbeat says; yes, if that is unknown."""
+        ...
+
+
+class ResponseFacts(NamedTuple):
+    """What EVENTS said of one response, wherever it stands now."""
+
+    routed: RequestRouted
+    ended: RequestEnded | None
+    """None while it runs."""
+
+
+class StoredResponses(Protocol):
+    """Responses with `store` beyond the event log's own time, encrypted (Postgres)."""
+
+    async def get(self, tenant: str, request_id: str) -> ResponseFacts | None:
+        """One that is kept and not deleted.
+
+        Raises:
+            UnavailableError: the store does not answer.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedResponse:
+    """What is to be kept of one response: either fact may be missing, both are if it is deleted.
+
+    Facts are kept as they stood in EVENTS, unread: their content stays sealed (I10).
+    """
+
+    tenant: str
+    request_id: str
+    expires_at: datetime
+    routed: bytes | None = None
+    ended: bytes | None = None
+    deleted: bool = False
+
+
+class Archive(Protocol):
+    """Where `StoredResponses` come from; a projection of EVENTS (I9)."""
+
+    async def prepare(self) -> bool:
+        """Set the store up; whether EVENTS is to be read from its beginning.
+
+        Raises:
+            UnavailableError: the store does not answer.
+        """
+        ...
+
+    async def rebuild_begun(self) -> None:
+        """EVENTS is being read from its beginning.
+
+        Raises:
+            UnavailableError: the store does not answer.
+        """
+        ...
+
+    async def keep(self, responses: Sequence[ArchivedResponse]) -> None:
+        """Add what is not there yet, all or nothing. A deletion wins, before and after.
+
+        Raises:
+            UnavailableError: the store does not answer; it may be committed or not.
+        """
+        ...
+
+    async def prune(self, now: datetime, limit: int) -> int:
+        """Remove at most `limit` that have expired; how many it were.
+
+        Raises:
+            UnavailableError: the store does not answer.
+        """
+        ...
+
+
+class Deletions(Protocol):
+    """Which responses their tenants have deleted; the event log."""
+
+    async def delete(self, tenant: str, request_id: str, key_id: str) -> None:
+        """Delete it for good, also if it is kept only later; again: the same.
+
+        Raises:
+            UnavailableError: the log does not answer: it may be deleted or not.
+        """
+        ...
+
+    async def deleted(self, tenant: str, request_id: str) -> bool:
+        """Whether it is.
+
+        Raises:
+            UnavailableError: the log does not answer.
+        """
         ...
 
 
@@ -61,6 +264,33 @@ class RouterGateway(Protocol):
         ...
 
 
+class Policy(StrEnum):
+    """What becomes of text that a session does not take in time."""
+
+    BLOCK = "block"  # nothing is lost: it comes later
+    DROP_OLDEST = "drop_oldest"
+    DROP_NEWEST = "drop_newest"
+    DROP_INTERMEDIATE = "drop_intermediate"  # the first and the latest come
+
+
+@dataclass(slots=True)
+class Budget:
+    """Bytes that all queues of one session share."""
+
+    limit: int
+    used: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A page of the frames that RESPONSES keeps of one request."""
+
+    frames: list[bytes]
+    position: int
+    """Of the last of them; the next page begins after it."""
+    more: bool
+
+
 class FrameFeed(Protocol):
     """Frames of one request as they are published."""
 
@@ -74,6 +304,15 @@ class FrameFeed(Protocol):
         """
         ...
 
+    def overflowed(self) -> bool:
+        """Whether frames were refused since the last call: they are to be read again."""
+        ...
+
+    @property
+    def lossy(self) -> bool:
+        """Whether what is missing was given up, by the session's policy."""
+        ...
+
     async def close(self) -> None:
         """Listen no more."""
         ...
@@ -82,12 +321,25 @@ class FrameFeed(Protocol):
 class FrameSource(Protocol):
     """Where frames come from."""
 
-    async def open(self, tenant: str, request_id: str) -> FrameFeed:
-        """Listen from now on: the request to the router must follow on the same connection."""
+    async def open(
+        self,
+        tenant: str,
+        request_id: str,
+        budget: Budget | None = None,
+        policy: Policy = Policy.BLOCK,
+    ) -> FrameFeed:
+        """Listen from now on: the request to the router must follow on the same connection.
+
+        What waits to be taken counts against the budget; without one the feed has its own.
+        """
         ...
 
-    async def stored(self, tenant: str, request_id: str) -> list[bytes]:
-        """Every frame that is still kept, from the first; empty when none is."""
+    async def kept(self, tenant: str, request_id: str, after: int = 0) -> Kept:
+        """A page of the frames that are still kept, after a position; 0 is before the first.
+
+        Raises:
+            UnavailableError: they could not be read.
+        """
         ...
 
 
@@ -96,6 +348,14 @@ class RequestLog(Protocol):
 
     async def last_fact(self, tenant: str, request_id: str) -> RequestFact | None:
         """The last that is known of a request; None when it does not exist.
+
+        Raises:
+            UnavailableError: the log does not answer.
+        """
+        ...
+
+    async def routed(self, tenant: str, request_id: str) -> RequestRouted | None:
+        """The first that is known of it: its sealed content among others.
 
         Raises:
             UnavailableError: the log does not answer.

@@ -42,6 +42,11 @@ class Attempt(Protocol):
         ...
 
     @property
+    def store(self) -> bool:
+        """Whether the response is kept beyond the event log's own time."""
+        ...
+
+    @property
     def price(self) -> Price:
         """Fixed when it was routed."""
         ...

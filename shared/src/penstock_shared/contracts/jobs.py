@@ -33,6 +33,8 @@ class JobAddress(BaseModel):
     price: Price
     routed_at: datetime
     deadline: datetime
+    store: bool = False
+    """As in `routed`: the terminal fact says it, too."""
 
 
 class Job(JobAddress):
@@ -63,6 +65,7 @@ class Job(JobAddress):
             content=routed.content,
             routed_at=routed.accepted_at,
             deadline=routed.deadline,
+            store=routed.store,
             weight=routed.weight,
             final_attempt=routed.final_attempt,
             min_confidence=routed.min_confidence,

@@ -59,7 +59,7 @@ class ConsumerSpec:
 
     stream: str
     durable: str
-    filter_subject: str
+    filter_subjects: tuple[str, ...]
     ack_wait_s: float = 30.0
     max_ack_pending: int = 10_000
 
@@ -98,9 +98,16 @@ BUCKET_MAX_AGE_S: Final = {Bucket.CRASHES: 2 * HOUR_S}
 
 
 BILLING_CONSUMER: Final = ConsumerSpec(
-    EVENTS, "billing", subjects.EVERY_REQUEST_EVENT, ack_wait_s=10.0
+    EVENTS, "billing", (subjects.EVERY_REQUEST_EVENT,), ack_wait_s=10.0
 )
-INGRESS_CONSUMER: Final = ConsumerSpec(INGRESS, "router", subjects.EVERY_QUEUE)
+ARCHIVE_CONSUMER: Final = ConsumerSpec(
+    EVENTS,
+    "realtime-archive",
+    (subjects.EVERY_REQUEST_EVENT, subjects.EVERY_RESPONSE_EVENT),
+    ack_wait_s=10.0,
+)
+"""Of all realtime instances together: what it has acknowledged is kept in Postgres."""
+INGRESS_CONSUMER: Final = ConsumerSpec(INGRESS, "router", (subjects.EVERY_QUEUE,))
 
 
 JOB_ACK_WAIT_S: Final = 10.0
@@ -112,7 +119,7 @@ def job_consumer(model: str, lane: Lane) -> ConsumerSpec:
     return ConsumerSpec(
         stream=JOBS,
         durable=f"{model}-{lane.value}",
-        filter_subject=subjects.jobs_of(model, lane),
+        filter_subjects=(subjects.jobs_of(model, lane),),
         ack_wait_s=JOB_ACK_WAIT_S,
     )
 

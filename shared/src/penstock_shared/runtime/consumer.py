@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import nats.errors
+import nats.js.errors
 from nats.aio.msg import Msg
 from nats.js import api
 
-from penstock_shared.contracts.errors import PenstockError
+from penstock_shared.contracts.errors import PenstockError, UnavailableError
 from penstock_shared.contracts.streams import ConsumerSpec
 from penstock_shared.runtime.broker import Broker
 from penstock_shared.runtime.position import position_of
@@ -81,19 +82,37 @@ def delivery_of(
 
 async def ensure_consumer(broker: Broker, spec: ConsumerSpec) -> str:
     """Create the durable, or verify that the one that exists filters what we expect."""
+    single = len(spec.filter_subjects) == 1
     config = api.ConsumerConfig(
         durable_name=spec.durable,
         ack_policy=api.AckPolicy.EXPLICIT,
         ack_wait=spec.ack_wait_s,
         max_ack_pending=spec.max_ack_pending,
         max_waiting=512,
-        filter_subject=spec.filter_subject,
+        # The server knows one filter by another name than several.
+        filter_subject=spec.filter_subjects[0] if single else None,
+        filter_subjects=None if single else list(spec.filter_subjects),
     )
     info = await broker.jetstream.add_consumer(spec.stream, config)
-    if info.config.filter_subject != spec.filter_subject:
-        msg = f"Consumer {spec.durable} filters {info.config.filter_subject}: delete it, restart."
+    found = info.config.filter_subjects or [info.config.filter_subject]
+    if set(found) != set(spec.filter_subjects):
+        msg = f"Consumer {spec.durable} filters {found}: delete it, restart."
         raise PenstockError(msg, code="consumer_mismatch")
     return spec.durable
+
+
+async def rewind_consumer(broker: Broker, spec: ConsumerSpec) -> None:
+    """Delete the durable: whoever pulls next makes it anew, at the stream's beginning.
+
+    Raises:
+        UnavailableError: NATS does not answer.
+    """
+    try:
+        with contextlib.suppress(nats.js.errors.NotFoundError):
+            await broker.jetstream.delete_consumer(spec.stream, spec.durable)
+    except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
+        msg = f"The position of {spec.durable} could not be set back: is NATS up?"
+        raise UnavailableError(msg, code="event_log_unavailable") from error
 
 
 class DurableConsumer:

@@ -64,8 +64,8 @@ class PullLoop:
 
     async def start(self) -> None:
         """Create the consumer and begin pulling."""
+        self._consumer = await self._ensure()  # first: it may fail, and be tried again
         self._subscription = await self._broker.client.listen(self._inbox, self._received)
-        self._consumer = await self._ensure()
         self._broker.on_reconnect(self._reconnected)
         self._task = asyncio.create_task(self._keep_asking(), name=f"pull-{self._stream}")
 

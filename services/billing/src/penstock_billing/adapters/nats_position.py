@@ -12,6 +12,7 @@ from penstock_billing.ports import Position
 from penstock_shared.contracts.errors import UnavailableError
 from penstock_shared.contracts.streams import BILLING_CONSUMER, EVENTS
 from penstock_shared.runtime.broker import Broker
+from penstock_shared.runtime.consumer import rewind_consumer
 
 
 class NatsEventPosition:
@@ -38,13 +39,12 @@ class NatsEventPosition:
         return Position(events_seq=max(last_seq, floor) if lag == 0 else floor, lag=lag)
 
     async def reset(self) -> None:
-        """Delete the consumer: whoever pulls next makes it anew, at the beginning.
+        """Begin again at the first event.
 
         Raises:
             UnavailableError: NATS does not answer.
         """
-        with _translated(), contextlib.suppress(nats.js.errors.NotFoundError):
-            await self._broker.jetstream.delete_consumer(EVENTS, BILLING_CONSUMER.durable)
+        await rewind_consumer(self._broker, BILLING_CONSUMER)
 
 
 @contextlib.contextmanager

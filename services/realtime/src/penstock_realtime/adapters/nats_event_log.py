@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.envelope import Envelope
-from penstock_shared.contracts.requests import RequestFact
+from penstock_shared.contracts.requests import RequestFact, RequestRouted
 from penstock_shared.contracts.responses import Cancel
-from penstock_shared.runtime.broker import Broker
+from penstock_shared.contracts.stored import ResponseDeleted, deleted_id
+from penstock_shared.contracts.streams import EVENTS
+from penstock_shared.runtime.broker import Broker, SequenceConflictError
+from penstock_shared.runtime.clock import Clock
 from penstock_shared.runtime.request_log import RequestLogReader
 
 _CANCEL_TYPE = "penstock.request.cancel.v1"
@@ -22,6 +27,43 @@ class NatsRequestLog:
         """The last that is known of a request."""
         found = await self._reader.last_fact(tenant, request_id)
         return None if found is None else found.fact
+
+    async def routed(self, tenant: str, request_id: str) -> RequestRouted | None:
+        """The first that is known of it."""
+        return await self._reader.routed(tenant, request_id)
+
+
+class NatsDeletions:
+    """`Deletions` as facts in EVENTS: the store, a projection, can be made anew with them (I9)."""
+
+    def __init__(self, broker: Broker, source: str, clock: Clock) -> None:
+        self._broker = broker
+        self._source = source
+        self._clock = clock
+
+    async def delete(self, tenant: str, request_id: str, key_id: str) -> None:
+        """State the fact, once; returns when it is durable."""
+        fact = ResponseDeleted(
+            request_id=request_id, tenant=tenant, key_id=key_id, deleted_at=self._clock.now()
+        )
+        envelope = Envelope(
+            id=deleted_id(request_id),
+            source=self._source,
+            type=ResponseDeleted.TYPE,
+            time=fact.deleted_at,
+        )
+        with contextlib.suppress(SequenceConflictError):  # somebody else deleted it just now
+            await self._broker.publish(
+                subjects.response_event(tenant, request_id),
+                fact.model_dump_json().encode(),
+                envelope,
+                expected_last_seq=0,
+            )
+
+    async def deleted(self, tenant: str, request_id: str) -> bool:
+        """Whether the fact stands."""
+        subject = subjects.response_event(tenant, request_id)
+        return await self._broker.last_message(EVENTS, subject) is not None
 
 
 class NatsCancelCommands:

@@ -10,9 +10,12 @@ from starlette.requests import Request
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from penstock_realtime.http.chat import ChatApi
+from penstock_realtime.http.embeddings import EmbeddingsApi
 from penstock_realtime.http.errors import on_bug, on_http_error, on_penstock_error
 from penstock_realtime.http.models import ModelsApi
 from penstock_realtime.http.responses import ResponsesApi
+from penstock_realtime.http.retrieval import RetrievalApi
 from penstock_realtime.http.sockets import Sockets
 from penstock_shared.contracts.errors import PenstockError
 from penstock_shared.runtime.telemetry import log
@@ -20,16 +23,27 @@ from penstock_shared.runtime.telemetry import log
 _RESPONSES: Final = "/v1/responses"
 
 
-def build_api(responses: ResponsesApi, models: ModelsApi, sockets: Sockets) -> ASGIApp:
+def build_api(
+    *,
+    responses: ResponsesApi,
+    retrieval: RetrievalApi,
+    chat: ChatApi,
+    embeddings: EmbeddingsApi,
+    models: ModelsApi,
+    sockets: Sockets,
+) -> ASGIApp:
     """OpenAI's paths below `/v1`. Cross-origin requests stay refused: no CORS header is sent."""
     routes = Starlette(
         routes=[
             Route(_RESPONSES, responses.create, methods=["POST"]),
             WebSocketRoute(_RESPONSES, sockets),
-            Route("/v1/responses/{response_id}", responses.retrieve, methods=["GET"]),
-            Route("/v1/responses/{response_id}/cancel", responses.cancel, methods=["POST"]),
+            Route("/v1/responses/{response_id}", retrieval.retrieve, methods=["GET"]),
+            Route("/v1/responses/{response_id}", retrieval.delete, methods=["DELETE"]),
+            Route("/v1/responses/{response_id}/cancel", retrieval.cancel, methods=["POST"]),
+            Route("/v1/chat/completions", chat.create_chat_completion, methods=["POST"]),
+            Route("/v1/embeddings", embeddings.create_embeddings, methods=["POST"]),
             Route("/v1/models", models.list_models, methods=["GET"]),
-            Route("/v1/models/{model}", models.retrieve_model, methods=["GET"]),
+            Route("/v1/models/{model:path}", models.retrieve_model, methods=["GET"]),
         ],
         exception_handlers={
             PenstockError: on_penstock_error,

@@ -1,94 +1,152 @@
-"""What a request is at, from the last message of its subject in the event log."""
+"""Responses by id: from EVENTS while that has them, from the store after that (ADR 0014)."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 from penstock_realtime.domain.response_object import ResponseHead, finished
-from penstock_realtime.ports import CancelCommands
+from penstock_realtime.ports import CancelCommands, Deletions, ResponseFacts, StoredResponses
 from penstock_realtime.serving.following import Following, Sources
+from penstock_realtime.serving.resuming import open_head
 from penstock_shared.contracts.errors import NotFoundError
-from penstock_shared.contracts.requests import RequestEnded, RequestFact, RequestRouted
-from penstock_shared.contracts.responses import FinalFrame, RequestState
+from penstock_shared.contracts.requests import RequestEnded, RequestRouted
+from penstock_shared.contracts.responses import RequestState
 
 _CANCEL_WAIT_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """Answers about requests by id, and cancels them."""
+    """Answers about requests by id, cancels and deletes them."""
 
     sources: Sources
     commands: CancelCommands
+    deletions: Deletions
+    stored: StoredResponses | None
+    """None: there is no store, and what EVENTS has no more is gone."""
+    retention: timedelta
+    """For how long a response may be retrieved, wherever it still stands."""
+
+    async def facts(self, tenant: str, request_id: str) -> ResponseFacts:
+        """A response that may be retrieved: `store` was not false, and it is still there.
+
+        Raises:
+            NotFoundError: this tenant has no such response, or it was deleted, or has expired.
+            UnavailableError: EVENTS does not answer; or has it no more, and the store does not.
+        """
+        known = await self._known(tenant, request_id)
+        if known is None or not known.routed.store or self._expired(known.routed):
+            raise _not_found(request_id)
+        return known
 
     async def response(self, tenant: str, request_id: str) -> dict[str, Any]:
-        """The `response` object. Echoed fields that no fact carries in the clear are empty.
+        """The `response` object, as the response's own stream told it.
 
         Raises:
-            NotFoundError: this tenant has no such request.
+            NotFoundError: as `facts`.
+            UnavailableError: as `facts`.
+            ErasedError: the key of its content was destroyed.
         """
-        return await self._object(await self._fact(tenant, request_id))
+        return await self._object(await self.facts(tenant, request_id))
+
+    async def follow(self, tenant: str, request_id: str) -> tuple[ResponseHead, Following]:
+        """Listen to it, whether it still runs or has ended; raises as `response` does."""
+        routed, ended = await self.facts(tenant, request_id)
+        head = await open_head(self.sources, routed)
+        final = None if ended is None else await self.sources.open_final(ended)
+        feed = await self.sources.frames.open(tenant, request_id)
+        following = Following(self.sources, tenant, request_id, feed)
+        if final is not None:
+            following.end(final)
+        return head, following
 
     async def state(self, tenant: str, request_id: str) -> RequestState:
-        """The same for NATS clients.
+        """For NATS clients that come late: `store` is none of their API's.
 
         Raises:
-            NotFoundError: this tenant has no such request.
+            NotFoundError: this tenant has no such request, or has deleted it.
         """
-        fact = await self._fact(tenant, request_id)
-        if not isinstance(fact, RequestEnded):
-            return RequestState(request_id=fact.request_id, status="in_progress", model=fact.model)
+        known = await self._known(tenant, request_id)
+        if known is None:
+            raise _not_found(request_id)
+        routed, ended = known
+        if ended is None:
+            return RequestState(request_id=request_id, status="in_progress", model=routed.model)
         return RequestState(
-            request_id=fact.request_id,
+            request_id=request_id,
             status="ended",
-            model=fact.model,
-            final=await self.sources.open_final(fact),
+            model=ended.model,
+            final=await self.sources.open_final(ended),
         )
+
+    async def delete(self, tenant: str, request_id: str, key_id: str) -> None:
+        """Delete it for good, whether it still runs, has ended or is in the store.
+
+        Raises:
+            NotFoundError: as `facts`.
+            UnavailableError: as `facts`; it may be deleted or not.
+        """
+        await self.facts(tenant, request_id)
+        await self.deletions.delete(tenant, request_id, key_id)
 
     async def cancel(self, tenant: str, request_id: str) -> dict[str, Any]:
         """Command the cancellation; returns the response as it is after at most two seconds.
 
+        Whatever runs can be cancelled, with `store` or without; what has ended stays as it is.
+
         Raises:
-            NotFoundError: this tenant has no such request.
+            NotFoundError: this tenant has no such request; or it has ended, and as `facts`.
             UnavailableError: the command could not be stored.
         """
-        fact = await self._fact(tenant, request_id)
-        if isinstance(fact, RequestEnded):
-            return await self._object(fact)
+        routed = await self._running(tenant, request_id)
+        if routed is None:
+            return await self.response(tenant, request_id)
         following = Following(
             self.sources, tenant, request_id, await self.sources.frames.open(tenant, request_id)
         )
         try:
             await self.commands.cancel(tenant, request_id)
+            head = await open_head(self.sources, routed)
             final = await asyncio.wait_for(following.final(), _CANCEL_WAIT_S)
         except TimeoutError:
-            return _head(fact).in_progress()
+            return head.in_progress()
         finally:
             await following.close()
-        return finished(_head(fact), final)
+        return finished(head, final)
 
-    async def _fact(self, tenant: str, request_id: str) -> RequestFact:
-        fact = await self.sources.facts.last_fact(tenant, request_id)
-        if fact is None:
-            msg = f"No response with the id {request_id!r}."
-            raise NotFoundError(msg, code="response_not_found", param="response_id")
-        return fact
+    async def _running(self, tenant: str, request_id: str) -> RequestRouted | None:
+        log = self.sources.facts
+        last = await log.last_fact(tenant, request_id)
+        if last is None or isinstance(last, RequestEnded):
+            return None
+        return last if isinstance(last, RequestRouted) else await log.routed(tenant, request_id)
 
-    async def _object(self, fact: RequestFact) -> dict[str, Any]:
-        if not isinstance(fact, RequestEnded):
-            return _head(fact).in_progress()
-        final: FinalFrame = await self.sources.open_final(fact)
-        return finished(_head(fact), final)
-
-
-def _head(fact: RequestFact) -> ResponseHead:
-    if isinstance(fact, RequestRouted):
-        return ResponseHead(
-            request_id=fact.request_id,
-            model=fact.decision.model,
-            created_at=fact.accepted_at,
-            sampling=fact.sampling,
+    async def _known(self, tenant: str, request_id: str) -> ResponseFacts | None:
+        """Unless it was deleted."""
+        routed, last, deleted = await asyncio.gather(
+            self.sources.facts.routed(tenant, request_id),
+            self.sources.facts.last_fact(tenant, request_id),
+            self.deletions.deleted(tenant, request_id),
         )
-    return ResponseHead(request_id=fact.request_id, model=fact.model, created_at=fact.routed_at)
+        if deleted:
+            return None
+        if routed is not None:
+            return ResponseFacts(routed, last if isinstance(last, RequestEnded) else None)
+        return None if self.stored is None else await self.stored.get(tenant, request_id)
+
+    async def _object(self, known: ResponseFacts) -> dict[str, Any]:
+        head = await open_head(self.sources, known.routed)
+        if known.ended is None:
+            return head.in_progress()
+        return finished(head, await self.sources.open_final(known.ended))
+
+    def _expired(self, routed: RequestRouted) -> bool:
+        return routed.accepted_at + self.retention <= self.sources.clock.now()
+
+
+def _not_found(request_id: str) -> NotFoundError:
+    msg = f"No response with the id {request_id!r}."
+    return NotFoundError(msg, code="response_not_found", param="response_id")
