@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from penstock_shared.contracts.errors import ErrorBody, PenstockError
+from penstock_shared.contracts.errors import ErrorBody, PenstockError, http_status_of
+from penstock_shared.contracts.responses import FinalFrame
 
 
 class RefusedError(PenstockError):
-    """The router refused; status, body and waiting time are the router's own."""
+    """Somebody behind the edge refused; status, body and waiting time are theirs."""
 
     def __init__(self, http_status: int, error: ErrorBody, retry_after_s: float | None) -> None:
         super().__init__(error.message, code=error.code, param=error.param)
@@ -15,8 +16,20 @@ class RefusedError(PenstockError):
         self.retry_after_s = retry_after_s
 
     def body(self) -> ErrorBody:
-        """The router's words."""
+        """Their words."""
         return self.error
+
+
+class FailedError(RefusedError):
+    """The request has ended as failed, where an API has no other way to say so than an error."""
+
+    def __init__(self, final: FinalFrame) -> None:
+        body = final.error or ErrorBody(
+            message=f"The request has failed ({final.reason}).",
+            type=PenstockError.error_type,
+            code="failed",
+        )
+        super().__init__(http_status_of(body), body, None)
 
 
 class DivergedError(PenstockError):

@@ -16,7 +16,7 @@ Anything else that escapes a handler is a bug: nak, counted, poison after three 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -163,6 +163,29 @@ class ErrorReply(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     error: ErrorBody
+
+
+_STATUS_OF_TYPE: Final = {
+    kind.error_type: kind.http_status
+    for kind in (
+        PenstockError,
+        TransientError,
+        RateLimitedError,
+        PermanentError,
+        AuthenticationError,
+        PermissionDeniedError,
+    )
+}
+_STATUS_OF_CODE: Final = {
+    kind.default_code: kind.http_status for kind in (NotFoundError, TooLargeError, ErasedError)
+} | {"expired": 504}
+"""Where the type alone says too little. Past its deadline a request is a gateway's timeout."""
+
+
+def http_status_of(body: ErrorBody) -> int:
+    """The HTTP status of an error of which only the body is left, as in a terminal fact."""
+    by_type = _STATUS_OF_TYPE.get(body.type, PenstockError.http_status)
+    return _STATUS_OF_CODE.get(body.code, by_type)
 
 
 def disposition_of(error: BaseException) -> Disposition:

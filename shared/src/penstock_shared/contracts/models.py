@@ -40,6 +40,9 @@ class EmbeddingOptions(BaseModel):
     dimensions: Annotated[int, Field(gt=0)]
     pooling: Literal["mean", "cls"] = "mean"
     normalize: bool = True
+    shortest: Annotated[int, Field(gt=0)] | None = None
+    """To how few numbers a vector may be cut; None where it keeps its meaning only whole. For
+    models that were trained so (Matryoshka, https://arxiv.org/abs/2205.13147)."""
 
 
 class TranslationOptions(BaseModel):

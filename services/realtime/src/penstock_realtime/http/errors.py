@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from penstock_realtime.errors import RefusedError
+from penstock_realtime.errors import FailedError, RefusedError
 from penstock_shared.contracts.errors import (
     ErrorBody,
     ErrorReply,
@@ -27,7 +27,13 @@ def status_of(error: PenstockError) -> int:
 
 
 def retry_headers(error: PenstockError) -> Headers:
-    """`Retry-After`, where coming back later may help (RFC 9110 §10.2.3: whole seconds)."""
+    """`Retry-After`, where coming back later may help (RFC 9110 §10.2.3: whole seconds).
+
+    The official SDKs repeat what failed with a 5xx: a request that has ended would be generated,
+    and billed, anew. `x-should-retry` is how they are told.
+    """
+    if isinstance(error, FailedError):
+        return {"x-should-retry": "false"}
     if isinstance(error, TransientError | RefusedError) and error.retry_after_s is not None:
         return {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
     return {}

@@ -1,0 +1,104 @@
+"""The `chat.completion` object of OpenAI's Chat Completions API."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from penstock_realtime.domain.response_object import ResponseHead, call_id
+from penstock_realtime.errors import FailedError
+from penstock_shared.contracts.errors import ConflictError
+from penstock_shared.contracts.requests import Status
+from penstock_shared.contracts.responses import FinalFrame
+from penstock_shared.contracts.usage import Usage
+
+_FINISH: Final = {
+    Status.COMPLETED: "stop",
+    Status.INCOMPLETE: "length",
+    # The API has no word for it; "stop" would pass a torso off as the whole answer.
+    Status.CANCELLED: "length",
+}
+
+
+def completion_id(request_id: str) -> str:
+    """How clients of this API see a request id."""
+    return f"chatcmpl-{request_id.replace('-', '')}"
+
+
+def described(
+    head: ResponseHead, kind: Literal["chat.completion", "chat.completion.chunk"]
+) -> dict[str, Any]:
+    """What every object of one completion says."""
+    return {
+        "id": completion_id(head.request_id),
+        "object": kind,
+        "created": int(head.created_at.timestamp()),
+        "model": head.model,
+        "service_tier": "default",
+    }
+
+
+def completion(head: ResponseHead, final: FinalFrame) -> dict[str, Any]:
+    """The whole answer.
+
+    Raises:
+        FailedError: the terminal says so; a completion has no place for it.
+        ConflictError: the answer is to another request, made with the same idempotency key.
+    """
+    if final.status is Status.FAILED:
+        raise FailedError(final)
+    called = final.called is not None
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": None if called else final.text,
+        "refusal": None,
+    }
+    if called:
+        message["tool_calls"] = [tool_call(head, final, final.text)]
+    choice = {
+        "index": 0,
+        "message": message,
+        "logprobs": None,
+        "finish_reason": finish_reason(final),
+    }
+    return {
+        **described(head, "chat.completion"),
+        "model": final.model,
+        "metadata": head.echo.get("metadata", {}),
+        "choices": [choice],
+        "usage": usage_object(final.usage),
+    }
+
+
+def tool_call(head: ResponseHead, final: FinalFrame, arguments: str) -> dict[str, Any]:
+    """The call that the answer is.
+
+    Raises:
+        ConflictError: the answer is to another request, made with the same idempotency key.
+    """
+    if final.called is None or final.called >= len(head.tools):
+        msg = "The answer calls a function that this request does not have: use a key of its own."
+        raise ConflictError(msg, code="idempotency_key_reused", param="Idempotency-Key")
+    function = {"name": head.tools[final.called], "arguments": arguments}
+    return {"id": call_id(head.request_id), "type": "function", "function": function}
+
+
+def finish_reason(final: FinalFrame) -> str:
+    """Why the text ends where it ends; the answer has not failed."""
+    whole = final.status is Status.COMPLETED
+    return "tool_calls" if whole and final.called is not None else _FINISH[final.status]
+
+
+def usage_object(usage: Usage) -> dict[str, Any]:
+    """The tokens; nothing is cached, predicted, spoken or thought."""
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": 0,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }

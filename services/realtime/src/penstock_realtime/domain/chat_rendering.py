@@ -1,0 +1,101 @@
+"""The chunks of one streamed chat completion, as server-sent events.
+
+A delta's text is passed through as the JSON literal that the worker made; nothing is parsed on its
+way. The API has no event for a gap and none for a failure: both end the stream with an `error`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NoReturn
+
+from pydantic_core import to_json
+
+from penstock_realtime.domain.chat_object import (
+    completion_id,
+    described,
+    finish_reason,
+    tool_call,
+    usage_object,
+)
+from penstock_realtime.domain.renderer import CallHold, Gap, Piece
+from penstock_realtime.domain.response_object import ResponseHead, response_id
+from penstock_realtime.errors import FailedError
+from penstock_shared.contracts.errors import ErrorBody, PenstockError
+from penstock_shared.contracts.requests import Status
+from penstock_shared.contracts.responses import FinalFrame
+
+_DONE: Final = b"data: [DONE]\n\n"
+
+
+class ChatStream:
+    """Renders one completion's chunks. Each item returned is one event."""
+
+    def __init__(self, head: ResponseHead, *, include_usage: bool) -> None:
+        self._head = head
+        self._described = described(head, "chat.completion.chunk")
+        self._include_usage = include_usage
+        self._hold = CallHold(may_call=bool(head.tools))
+        content = self._chunk({"content": "\x00"})
+        self._start, self._end = content.split(to_json("\x00"))
+
+    def opening(self) -> list[bytes]:
+        """The role; whether there will be content is open while there are tools to call."""
+        content = None if self._head.tools else ""
+        return [self._chunk({"role": "assistant", "content": content, "refusal": None})]
+
+    def deltas(self, pieces: list[Piece]) -> list[bytes]:
+        """A chunk for each piece, once it is no call."""
+        return self._contents(self._hold.pass_on(pieces))
+
+    def gap(self, gap: Gap) -> NoReturn:
+        """Nobody assembles a text around a hole: the stream ends here, the generation does not.
+
+        Raises:
+            PenstockError: always; it says where the whole text will be.
+        """
+        request_id = self._head.request_id
+        msg = (
+            f"Deltas {gap.first} to {gap.last} of {completion_id(request_id)} are lost "
+            f"({gap.reason}). The whole text, once it is done: "
+            f"GET /v1/responses/{response_id(request_id)}."
+        )
+        raise PenstockError(msg, code="deltas_lost")
+
+    def closing(self, final: FinalFrame) -> list[bytes]:
+        """The call, if it is one; the reason; the usage, if asked for; and the API's last line.
+
+        Raises:
+            ConflictError: the answer is to another request, made with the same idempotency key.
+        """
+        if final.status is Status.FAILED:
+            return self._error(FailedError(final).body())
+        if final.called is None:
+            chunks = self._contents(self._hold.release())
+        else:
+            call = {"index": 0, **tool_call(self._head, final, "")}
+            arguments = {"index": 0, "function": {"arguments": final.text}}
+            chunks = [self._chunk({"tool_calls": [part]}) for part in (call, arguments)]
+        chunks.append(self._chunk({}, finish_reason(final)))
+        if self._include_usage:
+            usage = {"choices": [], "usage": usage_object(final.usage)}
+            chunks.append(_event({**self._described, **usage}))
+        return [*chunks, _DONE]
+
+    def failure(self, error: ErrorBody, status: int) -> list[bytes]:  # noqa: ARG002  no place
+        """The edge itself cannot go on; without `[DONE]`, so that nobody takes it for the end."""
+        return self._error(error)
+
+    def _contents(self, pieces: list[Piece]) -> list[bytes]:
+        return [self._start + piece.literal + self._end for piece in pieces]
+
+    def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        unknown = {"usage": None} if self._include_usage else {}
+        return _event({**self._described, "choices": [choice], **unknown})
+
+    def _error(self, error: ErrorBody) -> list[bytes]:
+        return [_event({"error": error.model_dump()})]
+
+
+def _event(value: dict[str, Any]) -> bytes:
+    return b"data: " + to_json(value) + b"\n\n"
