@@ -45,6 +45,7 @@ from penstock_realtime.http.sockets import Patience, Sockets
 from penstock_realtime.serving.admission import Admissions
 from penstock_realtime.serving.archiving import BATCH, Archiving
 from penstock_realtime.serving.authentication import Authentication
+from penstock_realtime.serving.conversation import Conversations
 from penstock_realtime.serving.following import Sources
 from penstock_realtime.serving.instances import Instances
 from penstock_realtime.serving.lookup import Lookup
@@ -249,6 +250,7 @@ class App:
             models=mirrors.models,
             router=NatsRouter(broker, settings.admission_timeout_s),
             sources=lookup.sources,
+            conversations=Conversations(lookup.facts, lookup.sources),
         )
         sockets = Sockets(
             authentication,

@@ -60,7 +60,7 @@ _KNOWN: Final = Parameters(
     }),
 )  # fmt: skip
 """What the vendor's API has, as its SDK 3.52 lists it (`ResponseCreateParams`)."""
-_NOT_ECHOED: Final = frozenset({"model", "stream"})
+_NOT_ECHOED: Final = {"model", "stream"}
 
 
 def parse_create(raw: bytes | str) -> GenerationRequest:

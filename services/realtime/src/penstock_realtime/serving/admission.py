@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from penstock_realtime.domain.generation_request import GenerationRequest
 from penstock_realtime.domain.response_object import ResponseHead
 from penstock_realtime.ports import Budget, ModelCatalogue, Policy, RouterGateway
+from penstock_realtime.serving.conversation import Conversations
 from penstock_realtime.serving.following import Following, Sources
 from penstock_shared.contracts.errors import NotFoundError, PermanentError
 from penstock_shared.contracts.ids import keyed_request_id
@@ -57,6 +58,7 @@ class Admissions:
     models: ModelCatalogue
     router: RouterGateway
     sources: Sources
+    conversations: Conversations
 
     def identify(
         self,
@@ -104,14 +106,16 @@ class Admissions:
 
         Raises:
             NotFoundError: the model does not exist.
+            PermanentError: it is of another kind, or there is no response to go on with.
             RefusedError: the router said no.
             UnavailableError: no router answered.
         """
-        self._require_model(given.model)
+        self._require_model(given)
         tenant, key_id = call.tenant, call.identity.key_id
         subject = given.safety_identifier or key_id
+        before = await self.conversations.before(tenant, given)
         sealed = await self.sources.vault.seal(
-            tenant, subject, call.request_id, "content", given.content()
+            tenant, subject, call.request_id, "content", given.content(before)
         )
         admission = Admission(
             request_id=call.request_id,
@@ -134,10 +138,19 @@ class Admissions:
         following = Following(self.sources, tenant, call.request_id, feed)
         return Admitted(call, given, _head(call, given, accepted), following, accepted)
 
-    def _require_model(self, name: str) -> None:
-        if name != AUTO_MODEL and self.models.get(name) is None:
-            msg = f"The model {name!r} does not exist: GET /v1/models lists those that do."
+    def _require_model(self, given: GenerationRequest) -> None:
+        if given.model == AUTO_MODEL:
+            return
+        record = self.models.get(given.model)
+        if record is None:
+            msg = f"The model {given.model!r} does not exist: GET /v1/models lists those that do."
             raise NotFoundError(msg, code="model_not_found", param="model")
+        if record.kind is not given.kind:
+            msg = (
+                f"{given.model!r} is a model for {record.kind.value}, and this asks for "
+                f"{given.kind.value}: name another one, or use the API that is made for it."
+            )
+            raise PermanentError(msg, code="wrong_model_kind", param="model")
 
 
 def _demand(call: Call, given: GenerationRequest | None) -> Demand:
