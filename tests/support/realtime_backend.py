@@ -98,6 +98,7 @@ class Backend:
             content=admission.content,
             accepted_at=now,
             deadline=now + timedelta(seconds=admission.deadline_s or 120),
+            store=admission.store,
         )
         subject = subjects.request_event(tenant, admission.request_id)
         try:
@@ -141,6 +142,7 @@ class Backend:
         status: Status = Status.COMPLETED,
         reason: str = "stop",
         error: ErrorBody | None = None,
+        called: int | None = None,
         frame: bool = True,
     ) -> RequestEnded:
         """Write the terminal; `frame` False dies before the final frame."""
@@ -167,7 +169,9 @@ class Backend:
             price=job.price,
             output=sealed,
             delta_ends=tuple(ends),
+            called=called,
             error=error,
+            store=job.store,
             routed_at=job.routed_at,
             ended_at=now,
         )

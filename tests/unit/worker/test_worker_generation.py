@@ -10,6 +10,7 @@ import pytest
 from penstock_shared.contracts.errors import ErasedError
 from penstock_shared.contracts.jobs import Job
 from penstock_shared.contracts.requests import Sampling, Status
+from penstock_shared.contracts.responses import RUN_NUMBERS
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.contracts.usage import Price
 from penstock_worker.adapters.echo_engine import EchoDetokenizer
@@ -17,7 +18,7 @@ from penstock_worker.domain.byte_level import ByteLevelDetokenizer
 from penstock_worker.domain.ending import Run, end_of_run, failed_attempt, failed_unstarted
 from penstock_worker.domain.generation import Generation, Stop
 from penstock_worker.errors import ContextLengthError
-from penstock_worker.ports import Prompt, SamplingOptions
+from penstock_worker.ports import Delivered, Prompt, SamplingOptions
 
 _NOW = datetime(2026, 1, 2, tzinfo=UTC)
 _BYTES = [bytes([number]) for number in range(256)]
@@ -32,7 +33,8 @@ def generation(
         limit=limit,
         stop_at_s=stop_at_s,
         detokenizer=ByteLevelDetokenizer(_BYTES),
-        begun_text=begun_text,
+        shown=Delivered(begun_text, [len(begun_text)], [0]) if begun_text else Delivered(),
+        first_number=RUN_NUMBERS if begun_text else 0,
         begun=list(begun_text),
         withheld=withheld,
     )
@@ -152,15 +154,17 @@ def test_a_run_that_goes_on_begins_its_first_delta_with_what_was_delivered():
     assert one.text == "Hé"
     assert [say(one, "l"), say(one, "l"), say(one, "o")] == ["Hél", "l", "o"]
     assert (one.text, one.stop) == ("Héllo", Stop.LIMIT)
-    assert one.delta_ends == [3, 4, 5]
-    assert end_of_run(run_of(one), _NOW, "sealed").usage.output_tokens == 3
+    ended = end_of_run(run_of(one), _NOW, "sealed")
+    assert ended.delta_ends == (2, 3, 4, 5)
+    assert ended.delta_numbers == (0, RUN_NUMBERS, RUN_NUMBERS + 1, RUN_NUMBERS + 2)
+    assert ended.usage.output_tokens == 3
 
 
-def test_a_run_that_goes_on_and_ends_at_once_shows_what_was_delivered():
-    """Its next token is the end: one delta, without anything new."""
+def test_a_run_that_goes_on_and_ends_at_once_shows_nothing_new():
+    """Its next token is the end: clients have everything already."""
     one = generation(begun_text="Hello")
     one.ended = True
-    assert one.take() == ("Hello", True)
+    assert one.take() == ("", True)
     assert (one.text, one.delta_ends) == ("Hello", [5])
 
 
@@ -206,7 +210,7 @@ def test_a_cut_leaves_the_batch_and_not_the_answer():
     one.cut = False
     assert not one.accept(108, -0.5, 0.0)
     assert one.take() == ("l", False)
-    assert (one.text, one.delta_ends) == ("Hell", [2, 3, 4])
+    assert (one.text, one.delta_ends) == ("Hell", [1, 2, 3, 4])
 
 
 @pytest.mark.parametrize(("limit", "stop"), [(1, Stop.LIMIT), (9, Stop.EXPIRED)])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock_realtime.domain.continuation import Continuation
-from penstock_shared.contracts.responses import Delta, decode_delta, encode_delta
+from penstock_shared.contracts.responses import RUN_NUMBERS, Delta, decode_delta, encode_delta
 from penstock_worker.domain.shown import Shown
 
 
@@ -29,10 +29,9 @@ def test_worker_and_edge_agree_on_what_clients_have(frames: list[tuple[str, int,
     """For any frames of any runs in any order: same text, so a successor fits on to it."""
     edge, shown, sent = Continuation(), Shown(), ""
     for frame in frames:
-        literal = edge.feed(delta(*frame))
-        sent += json.loads(literal) if literal else ""
+        sent += "".join(json.loads(one.literal) for one in edge.feed(delta(*frame)))
         shown.feed(delta(*frame))
-        assert shown.text == sent == edge.delivered
+        assert shown.delivered.text == sent == edge.delivered
 
 
 @given(st.lists(st.sampled_from(["a", "bc", " ", "é"]), min_size=1), st.integers(0, 40))
@@ -42,9 +41,10 @@ def test_a_successor_that_begins_with_it_reaches_the_client_seamlessly(
     """One run dies after any delta; the next begins with the fold's text: nothing twice."""
     edge, shown, sent = Continuation(), Shown(), ""
     for n, piece in enumerate(pieces[:died_after]):
-        sent += json.loads(edge.feed(delta("first", n, piece)) or b'""')
+        sent += "".join(json.loads(one.literal) for one in edge.feed(delta("first", n, piece)))
         shown.feed(delta("first", n, piece))
-    again = [shown.text + "".join(pieces[died_after:])]
+    again = [shown.delivered.text + "".join(pieces[died_after:])]
     for n, piece in enumerate(again):
-        sent += json.loads(edge.feed(delta("second", n, piece)) or b'""')
+        told = edge.feed(delta("second", RUN_NUMBERS + n, piece))
+        sent += "".join(json.loads(one.literal) for one in told)
     assert sent == "".join(pieces)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from penstock_shared.contracts.models import ModelLayout
@@ -162,11 +162,22 @@ class ResponseSink(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Delivered:
+    """What clients have of a request, and by which deltas."""
+
+    text: str = ""
+    ends: list[int] = field(default_factory=list)
+    """Where in the text each delta ended that added to it, in code points."""
+    numbers: list[int] = field(default_factory=list)
+    """The same deltas' numbers."""
+
+
 class DeliveredFrames(Protocol):
     """What clients were already shown of a request."""
 
-    async def delivered(self, subject: str, attempt: int) -> str:
-        """The longest contiguous text that an earlier run of this attempt published."""
+    async def delivered(self, subject: str, attempt: int) -> Delivered:
+        """What earlier runs of this attempt published; empty when it is kept no more."""
         ...
 
 
@@ -199,6 +210,10 @@ class AnswerSchema(Protocol):
 
     def check(self, text: str) -> SchemaFailure | None:
         """What is wrong with an answer; None when it satisfies the schema."""
+        ...
+
+    def satisfied_by(self, text: str) -> bool:
+        """The same without the reason, which can cost more than the check."""
         ...
 
 

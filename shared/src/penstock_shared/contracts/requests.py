@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from penstock_shared.contracts.attempts import Attempt
 from penstock_shared.contracts.errors import ErrorBody
@@ -20,6 +20,7 @@ AUTO_MODEL: Final = "auto"
 MAX_OUTPUT_TOKENS: Final = 32_768
 MAX_INPUT_BYTES: Final = 256 * 1024
 MAX_TEXTS: Final = 256
+MAX_TOOLS: Final = 64
 MAX_DEADLINE_S: Final = 3600.0
 
 
@@ -38,8 +39,22 @@ class ChatMessage(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str
+
+
+FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
+class Tool(BaseModel):
+    """A function that the model may ask the client to call."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    """JSON Schema (draft 2020-12) of the arguments; None accepts any object."""
 
 
 class Content(BaseModel):
@@ -52,6 +67,13 @@ class Content(BaseModel):
     """To embed, or the one to translate."""
     output_schema: dict[str, Any] | None = None
     """JSON Schema (draft 2020-12) that the answer must satisfy."""
+    tools: Annotated[tuple[Tool, ...], Field(max_length=MAX_TOOLS)] = ()
+    """Functions that may be called: an answer that is valid arguments of one is a call of it."""
+    must_call: bool = False
+    """An answer that calls none of them fails its check."""
+    request: dict[str, Any] | None = None
+    """What else the client's request said (metadata, instructions, …), for whoever retrieves the
+    response later. No model sees it."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -79,6 +101,8 @@ class Admission(BaseModel):
     content: str
     """Sealed `Content`, bound to tenant, request id and the field name "content"."""
     deadline_s: Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | None = None
+    store: bool = False
+    """Whether the response may be retrieved later (the OpenAI API's `store`)."""
 
 
 class Decision(BaseModel):
@@ -118,6 +142,8 @@ class RequestRouted(BaseModel):
     """Whether an answer that fails its check ends the request, or only this attempt."""
     min_confidence: float | None = None
     """An answer below it fails its check; 0 to 1, as `RequestEnded.confidence`."""
+    store: bool = False
+    """Whether realtime keeps the response beyond the event log's own time."""
 
     @property
     def model(self) -> str:
@@ -174,10 +200,17 @@ class RequestEnded(BaseModel):
     """Sealed text, bound to the field name "output"; None when there is none."""
     delta_ends: tuple[int, ...] = ()
     """End offset, in code points of the text, of every delta: a late client can resume."""
+    delta_numbers: tuple[int, ...] = ()
+    """The deltas' numbers, where they are not simply 0, 1, 2, …: after a crash the text consists
+    of what earlier runs had shown, under their numbers, and of the last run's own."""
+    called: int | None = None
+    """Which of `Content.tools` the answer calls; its arguments are the output."""
     timings: Timings | None = None
     confidence: float | None = None
     """The geometric mean of the generated tokens' probabilities; None where none was measured."""
     error: ErrorBody | None = None
+    store: bool = False
+    """As in `routed`: whoever archives facts need not have seen that one."""
     routed_at: datetime
     ended_at: datetime
 
@@ -208,6 +241,7 @@ class RequestEnded(BaseModel):
             output=None,
             timings=Timings(queued_ms=waited_ms, first_token_ms=None, total_ms=waited_ms),
             error=error,
+            store=attempt.store,
             routed_at=attempt.routed_at,
             ended_at=now,
         )
@@ -238,6 +272,7 @@ class AttemptFailed(BaseModel):
     """The sealed answer, bound to the field name "output"."""
     timings: Timings
     confidence: float | None = None
+    store: bool = False
     routed_at: datetime
     failed_at: datetime
 

@@ -5,24 +5,32 @@ string through without parsing them:
 
     {"t":"delta","attempt":1,"run":"…","n":0,"delta":"Hel"}
 
-`n` counts the deltas of a run from 0. The final frame repeats what the terminal fact says, with
-the text in the clear: RESPONSES lives in memory, for minutes, under the tenant's own subject.
+`n` counts the deltas of a run, from 0 for a job's first holder and from the next multiple of
+`RUN_NUMBERS` for each holder after it. So no number is used twice, and a number names the same text
+on every instance. A run begins with all of the text: one that goes on after an earlier run repeats
+in its first delta what was shown already (`RequestEnded.delta_numbers`). The final frame repeats
+what the terminal fact says, with the text in the clear: RESPONSES lives in memory, for minutes,
+under the tenant's own subject.
 """
 
 from __future__ import annotations
 
-import itertools
+import bisect
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from penstock_shared.contracts.errors import ErrorBody
+from penstock_shared.contracts.ids import RequestId, RunId
 from penstock_shared.contracts.requests import RequestEnded, Status
 from penstock_shared.contracts.usage import Usage
 
 _MARK: Final = b',"delta":'
+RUN_NUMBERS: Final = 1 << 20
+"""How many numbers each holder of a job has for its deltas."""
 DELTA_START: Final = b'{"t":"delta","attempt":'
 """How every delta frame begins, and no final frame."""
 
@@ -75,8 +83,10 @@ class FinalFrame(BaseModel):
     attempt: int
     run: str | None
     deltas: int
-    """How many deltas the run published: a lost tail is visible (I6)."""
+    """How many deltas the text has: a lost tail is visible (I6)."""
     delta_ends: tuple[int, ...]
+    delta_numbers: tuple[int, ...] = ()
+    called: int | None = None
     text: str
     usage: Usage
     error: ErrorBody | None = None
@@ -93,15 +103,33 @@ class FinalFrame(BaseModel):
             run=ended.run,
             deltas=len(ended.delta_ends),
             delta_ends=ended.delta_ends,
+            delta_numbers=ended.delta_numbers,
+            called=ended.called,
             text=text,
             usage=ended.usage,
             error=ended.error,
         )
 
-    def delta_texts(self, start: int = 0) -> list[str]:
-        """The texts of the deltas from number `start` on: fills what a client missed (I6)."""
-        bounds = itertools.pairwise((0, *self.delta_ends))
-        return [self.text[begin:end] for begin, end in itertools.islice(bounds, start, None)]
+    @property
+    def numbers(self) -> Sequence[int]:
+        """The deltas' numbers, one for each of `delta_ends`."""
+        return self.delta_numbers or range(len(self.delta_ends))
+
+    @property
+    def end_number(self) -> int:
+        """The number after the last delta's; 0 when there is none."""
+        return self.numbers[-1] + 1 if self.delta_ends else 0
+
+    def offset_after(self, number: int) -> int | None:
+        """How much text, in code points, somebody has who has all deltas up to `number`.
+
+        -1 is before the first. None: no delta of this answer has that number.
+        """
+        if number < 0:
+            return 0
+        place = bisect.bisect_left(self.numbers, number)
+        found = place < len(self.delta_ends) and self.numbers[place] == number
+        return self.delta_ends[place] if found else None
 
 
 class Cancel(BaseModel):
@@ -113,11 +141,30 @@ class Cancel(BaseModel):
 
 
 class RequestGet(BaseModel):
-    """A question on `v1.<tenant>.requests.get`."""
+    """A question on `v1.<tenant>.requests.get`.
+
+    Whoever lost its subscription subscribes again, then asks with the number of the last delta it
+    has. Live and replayed frames are merged by `n`: the one with the next number, or with a
+    multiple of `RUN_NUMBERS`, which begins the text anew. A number left out means asking again.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    request_id: str
+    request_id: RequestId
+    after_delta: Annotated[int, Field(ge=-1)] | None = None
+    """Also answer with the deltas after this one; -1 for all of them."""
+
+
+class DeltaFrame(BaseModel):
+    """A delta frame as JSON, field by field as `encode_delta` makes it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    t: Literal["delta"] = "delta"
+    attempt: int
+    run: RunId
+    n: int
+    delta: str
 
 
 class RequestState(BaseModel):
@@ -129,3 +176,8 @@ class RequestState(BaseModel):
     status: Literal["in_progress", "ended"]
     model: str
     final: FinalFrame | None = None
+    deltas: tuple[DeltaFrame, ...] = ()
+    """While it runs: those after `after_delta` that are still kept, in their order, as many as fit.
+    What is missing before the first will not come any more, except in `final`."""
+    more: bool = False
+    """There are more: ask again with the last one's number."""

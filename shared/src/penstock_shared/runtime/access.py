@@ -1,18 +1,38 @@
-"""Who is calling: API keys and tenants, decided from memory."""
+"""Who is calling, and what they may do: API keys and tenants, decided from memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
 
 from penstock_shared.contracts.accounts import (
     KeyRecord,
+    Role,
     TenantRecord,
     TenantStatus,
     hash_api_key,
     looks_like_api_key,
 )
 from penstock_shared.contracts.errors import AuthenticationError, PermissionDeniedError
+from penstock_shared.runtime.clock import Clock
 from penstock_shared.runtime.kv import BucketMirror
+
+
+class Permission(StrEnum):
+    """What an endpoint asks of its caller."""
+
+    READ = "read"  # models, responses
+    WRITE = "write"  # make, cancel and delete responses
+    KEYS = "keys"  # list, make, rotate and revoke the tenant's API keys
+
+
+_MAY: Final[dict[Role, frozenset[Permission]]] = {
+    Role.READ_ONLY: frozenset({Permission.READ}),
+    Role.MEMBER: frozenset({Permission.READ, Permission.WRITE}),
+    Role.ADMIN: frozenset(Permission),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,21 +40,38 @@ class Identity:
     """An authenticated caller."""
 
     tenant: TenantRecord
-    key: KeyRecord
+    key_id: str
+    """The API key's id, or one made from the token's issuer and subject."""
+    role: Role = Role.MEMBER
+    expires_at: datetime | None = None
+    """When the credential ends; a WebSocket is closed then."""
+
+    def require(self, permission: Permission) -> None:
+        """Check that the caller's role has it.
+
+        Raises:
+            PermissionDeniedError: it has not; the message names the role.
+        """
+        if permission not in _MAY[self.role]:
+            msg = f"The role '{self.role}' may not do this: ask your tenant's admin."
+            raise PermissionDeniedError(msg, code="insufficient_permissions")
 
 
 class AccessControl:
     """Authenticates API keys against the mirrored `keys` and `tenants` buckets."""
 
-    def __init__(self, keys: BucketMirror[KeyRecord], tenants: BucketMirror[TenantRecord]) -> None:
+    def __init__(
+        self, keys: BucketMirror[KeyRecord], tenants: BucketMirror[TenantRecord], clock: Clock
+    ) -> None:
         self._keys = keys
         self._tenants = tenants
+        self._clock = clock
 
     def authenticate(self, secret: str | None) -> Identity:
         """Whose key this is.
 
         Raises:
-            AuthenticationError: missing, malformed, unknown or revoked.
+            AuthenticationError: missing, malformed, unknown, expired or revoked.
             PermissionDeniedError: the tenant is suspended.
         """
         if not secret:
@@ -44,11 +81,24 @@ class AccessControl:
         if record is None or record.revoked_at is not None:
             msg = "This API key is not valid, or was revoked: ask your operator for a new one."
             raise AuthenticationError(msg)
-        tenant = self._tenants.get(record.tenant)
+        if record.expires_at is not None and record.expires_at <= self._clock.now():
+            msg = "This API key has expired: rotate it in time, or ask your admin for a new one."
+            raise AuthenticationError(msg, code="expired_api_key")
+        tenant = self.active_tenant(record.tenant)
+        return Identity(tenant, record.key_id, record.role, record.expires_at)
+
+    def active_tenant(self, name: str) -> TenantRecord:
+        """A tenant that may use the platform.
+
+        Raises:
+            AuthenticationError: it does not exist.
+            PermissionDeniedError: it is suspended.
+        """
+        tenant = self._tenants.get(name)
         if tenant is None:
             msg = "The tenant of this key does not exist any more."
             raise AuthenticationError(msg, code="unknown_tenant")
         if tenant.status is not TenantStatus.ACTIVE:
             msg = "This tenant is suspended: ask your operator."
             raise PermissionDeniedError(msg, code="tenant_suspended")
-        return Identity(tenant=tenant, key=record)
+        return tenant

@@ -12,7 +12,7 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import nats
 import nats.errors
@@ -209,8 +209,19 @@ class Broker:
         Raises:
             UnavailableError: the server does not answer.
         """
+        return await self._message(stream, subject)
+
+    async def first_message(self, stream: str, subject: str) -> StoredMessage | None:
+        """The first message of a subject that the stream still has; otherwise as `last_message`.
+
+        Raises:
+            UnavailableError: the server does not answer.
+        """
+        return await self._message(stream, subject, seq=1, next=True)
+
+    async def _message(self, stream: str, subject: str, **where: Any) -> StoredMessage | None:
         try:
-            raw = await self.jetstream.get_msg(stream, subject=subject, direct=True)
+            raw = await self.jetstream.get_msg(stream, subject=subject, direct=True, **where)
         except nats.js.errors.NotFoundError:
             return None
         except nats.js.errors.APIError as error:

@@ -60,6 +60,19 @@ class RequestLogReader:
             return None
         return LastFact(message.sequence, message.event_id, read_fact(message))
 
+    async def routed(self, tenant: str, request_id: str) -> RequestRouted | None:
+        """The first fact of a request; None when the log has none, or has it no more.
+
+        Raises:
+            UnavailableError: the log does not answer.
+            UnreadableFactError: what stands there cannot be read.
+        """
+        message = await self._broker.first_message(
+            EVENTS, subjects.request_event(tenant, request_id)
+        )
+        fact = None if message is None else read_fact(message)
+        return fact if isinstance(fact, RequestRouted) else None
+
 
 def read_fact(message: StoredMessage) -> RequestFact:
     """The fact in a message of EVENTS.

@@ -1,4 +1,4 @@
-"""Frames of one request: a core subscription for live ones, direct gets for those kept.
+"""Frames of one request: a core subscription for live ones, batched direct gets for those kept.
 
 Why no flush after the subscription: SUB and the later request to the router travel on one
 connection, and a server handles them in that order, so on one server the subscription stands
@@ -10,38 +10,51 @@ missed: that shows as a gap in their numbers, or as silence, and both are filled
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Final
 
 import nats.errors
-import nats.js.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from penstock_realtime import metrics
+from penstock_realtime.domain.frame_queue import FrameQueue
 from penstock_realtime.errors import FeedClosedError
-from penstock_realtime.ports import FrameFeed
+from penstock_realtime.ports import Budget, FrameFeed, Kept, Policy
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.errors import UnavailableError
 from penstock_shared.contracts.responses import DELTA_START
 from penstock_shared.contracts.streams import RESPONSES
 from penstock_shared.runtime.broker import Broker
 
-_MAX_WAITING_BYTES: Final = 2 * 1024 * 1024
-"""What a slow socket may leave unread; deltas past it are dropped and fetched again later."""
+_DIRECT_GET: Final = f"$JS.API.DIRECT.GET.{RESPONSES}"
+_KEPT_PAGE_FRAMES: Final = 512
+_KEPT_PAGE_BYTES: Final = 128 * 1024
+_KEPT_TIMEOUT_S: Final = 2.0
+_END_OF_BATCH: Final = "204"
+_NOTHING_THERE: Final = "404"
 
 
 class NatsFrames:
     """`FrameSource` over NATS."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, buffer_bytes: int) -> None:
         self._broker = broker
+        self._buffer_bytes = buffer_bytes
 
-    async def open(self, tenant: str, request_id: str) -> FrameFeed:
-        """Listen from now on.
+    async def open(
+        self,
+        tenant: str,
+        request_id: str,
+        budget: Budget | None = None,
+        policy: Policy = Policy.BLOCK,
+    ) -> FrameFeed:
+        """Listen from now on; without a budget the feed has one for itself.
 
         Raises:
             UnavailableError: the connection is closed.
         """
-        feed = _LiveFeed()
+        feed = _LiveFeed(FrameQueue(budget or Budget(self._buffer_bytes), policy))
         try:
             await feed.listen(self._broker, subjects.responses(tenant, request_id))
         except nats.errors.Error as error:
@@ -49,41 +62,64 @@ class NatsFrames:
             raise UnavailableError(msg, code="broker_unavailable") from error
         return feed
 
-    async def stored(self, tenant: str, request_id: str) -> list[bytes]:
-        """Every frame that RESPONSES keeps, from the first.
+    async def kept(self, tenant: str, request_id: str, after: int = 0) -> Kept:
+        """A page of the frames that RESPONSES keeps, after a position in it.
+
+        Source: NATS ADR-31, batched direct get.
 
         Raises:
             UnavailableError: the server does not answer.
         """
-        subject = subjects.responses(tenant, request_id)
+        query = {
+            "seq": after + 1,
+            "next_by_subj": subjects.responses(tenant, request_id),
+            "batch": _KEPT_PAGE_FRAMES,
+            "max_bytes": _KEPT_PAGE_BYTES,
+        }
+        client = self._broker.client
+        inbox = client.new_inbox()
+        arrived: asyncio.Queue[Msg] = asyncio.Queue()
         frames: list[bytes] = []
-        sequence = 1
-        while True:
+        try:
+            subscription = await client.listen(inbox, arrived.put_nowait)
             try:
-                raw = await self._broker.jetstream.get_msg(
-                    RESPONSES, seq=sequence, subject=subject, direct=True, next=True
-                )
-            except nats.js.errors.NotFoundError:
-                return frames
-            except (nats.js.errors.Error, nats.errors.Error, TimeoutError, OSError) as error:
-                msg = "The kept frames could not be read."
-                raise UnavailableError(msg, code="broker_unavailable") from error
-            frames.append(raw.data or b"")
-            sequence = (raw.seq or sequence) + 1
+                await client.publish(_DIRECT_GET, json.dumps(query).encode(), reply=inbox)
+                async with asyncio.timeout(_KEPT_TIMEOUT_S):
+                    while True:
+                        msg = await arrived.get()
+                        headers = msg.headers or {}
+                        status = headers.get("Status")
+                        if status == _NOTHING_THERE:
+                            return Kept(frames, after, more=False)
+                        if status == _END_OF_BATCH:
+                            more = int(headers.get("Nats-Num-Pending", "0")) > 0
+                            return Kept(frames, after, more=more)
+                        if status is not None or "Nats-Sequence" not in headers:
+                            raise _unreadable()
+                        after = int(headers["Nats-Sequence"])
+                        frames.append(msg.data)
+            finally:
+                await subscription.unsubscribe()
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise _unreadable() from error
 
 
 class _LiveFeed:
     """`FrameFeed` over one subscription."""
 
-    def __init__(self) -> None:
-        self._frames: list[bytes] = []
-        self._bytes = 0
+    def __init__(self, queue: FrameQueue) -> None:
+        self._queue = queue
         self._final_here = False
         self._until_final = False
         """Nobody waits for deltas."""
         self._waiter: asyncio.Future[None] | None = None
         self._subscription: Subscription | None = None
         self._closed = False
+
+    @property
+    def lossy(self) -> bool:
+        """Whether what is missing was given up."""
+        return self._queue.lossy
 
     async def listen(self, broker: Broker, subject: str) -> None:
         """Subscribe."""
@@ -92,19 +128,25 @@ class _LiveFeed:
     async def get(self, timeout_s: float, *, until_final: bool = False) -> list[bytes]:
         """All frames that are here, or the first to come; or all up to the final one."""
         self._until_final = until_final
-        enough = self._final_here if until_final else bool(self._frames)
+        enough = self._final_here if until_final else bool(self._queue)
         if not enough and not self._closed:
             await self._wait(timeout_s)
         if self._closed:
             raise FeedClosedError("Nobody listens any more.")
-        frames, self._frames, self._bytes, self._final_here = self._frames, [], 0, False
-        return frames
+        self._final_here = False
+        return self._queue.take()
+
+    def overflowed(self) -> bool:
+        """Whether frames were refused since the last call: they are to be read again."""
+        overflowed, self._queue.overflowed = self._queue.overflowed, False
+        return overflowed
 
     async def close(self) -> None:
         """Unsubscribe, once."""
         if self._closed:
             return
         self._closed = True
+        self._queue.take()  # gives the session its bytes back
         self._wake()
         if self._subscription is not None:
             try:
@@ -124,11 +166,15 @@ class _LiveFeed:
             self._waiter = None
 
     def _arrived(self, msg: Msg) -> None:
-        is_delta = msg.data.startswith(DELTA_START)
-        if is_delta and self._bytes > _MAX_WAITING_BYTES:
+        if self._closed:
             return
-        self._frames.append(msg.data)
-        self._bytes += len(msg.data)
+        queue, is_delta = self._queue, msg.data.startswith(DELTA_START)
+        if is_delta and self._until_final:
+            queue.take()  # the last one shows that it goes on; the final frame has the text
+        before = queue.dropped
+        queue.push(msg.data)
+        if queue.dropped > before:
+            metrics.WS_BACKPRESSURE_DROPS.labels(queue.policy.value).inc(queue.dropped - before)
         self._final_here = self._final_here or not is_delta
         if self._final_here or not self._until_final:
             self._wake()
@@ -136,3 +182,7 @@ class _LiveFeed:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _unreadable() -> UnavailableError:
+    return UnavailableError("The kept frames could not be read.", code="broker_unavailable")

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from penstock_realtime import metrics
 from penstock_realtime.domain.continuation import Continuation
+from penstock_realtime.domain.renderer import GapReason, Told
 from penstock_realtime.ports import ContentVault, FrameFeed, FrameSource, RequestLog
 from penstock_shared.contracts.errors import ErasedError, TransientError, UnavailableError
 from penstock_shared.contracts.requests import RequestEnded, RequestRouted, Status
@@ -70,6 +71,7 @@ class Following:
         self._final: FinalFrame | None = None
         self._waited_s = 0.0
         self._caught_up_s = -math.inf
+        self._kept_position = 0
         self._overdue_at = sources.clock.now() + timedelta(
             seconds=DEFAULT_REQUEST_DEADLINE_S + SWEEP_GRACE_S + _SLACK_S
         )
@@ -77,6 +79,10 @@ class Following:
     async def close(self) -> None:
         """Listen no more; safe to call twice."""
         await self._feed.close()
+
+    def end(self, final: FinalFrame) -> None:
+        """Its end is known already."""
+        self._final = final
 
     async def final(self, *, ended: bool = False) -> FinalFrame:
         """Wait for the end only.
@@ -91,30 +97,46 @@ class Following:
             for frame in await self._next_frames(until_final=True):
                 if not frame.startswith(DELTA_START):
                     self._take_final(frame)
+            if self._feed.overflowed():  # a final frame of an enormous answer
+                await self._ask_log()
         return self._final
 
-    async def pieces(self, *, started_before: bool = False) -> AsyncIterator[list[bytes]]:
-        """Batches of JSON string literals, in order and without a gap, until the end.
+    async def pieces(self, *, after: int | None = None) -> AsyncIterator[Told]:
+        """Batches of text in order, and of gaps, until the end.
 
-        `started_before` fetches the beginning of a request that this call did not start.
-        Afterwards `final()` returns at once.
+        `after` is the number of the last delta that the client has, -1 when it has none; None for
+        a request that has only just been accepted. Afterwards `final()` returns at once.
 
         Raises:
             DivergedError: what was yielded is no beginning of the answer that took effect.
             UnavailableError: no end is known long after the deadline.
         """
-        text = Continuation()
-        if started_before:
+        text = Continuation(-1 if after is None else after)
+        returns = after is not None
+        if returns and self._final is None:
             await self._ask_log()
-            if self._final is None:
-                yield await self._catch_up(text)
+        if returns and self._final is None:
+            async for told in self._catch_up(text, "expired"):
+                yield told
         while self._final is None:
-            yield self._feed_all(text, await self._next_frames())
-            if text.missing and self._final is None and self._may_catch_up():
-                yield await self._catch_up(text)
+            frames = await self._next_frames()
+            yield self._feed_all(text, frames, "slow_reader" if self._feed.lossy else None)
+            if self._final is not None:
+                break
+            if self._feed.overflowed():
+                metrics.WS_REREAD.inc()
+                await self._ask_log()  # what was refused may have been the end
+            elif not text.missing or not self._may_catch_up():
+                continue
+            async for told in self._catch_up(
+                text, "expired" if returns and not text.begun else None
+            ):
+                yield told
         yield text.finish(self._final)
 
-    def _feed_all(self, text: Continuation, frames: list[bytes]) -> list[bytes]:
+    def _feed_all(
+        self, text: Continuation, frames: list[bytes], lossy: GapReason | None = None
+    ) -> Told:
         deltas = []
         for frame in frames:
             delta = decode_delta(frame)
@@ -122,25 +144,36 @@ class Following:
                 self._take_final(frame)
             else:
                 deltas.append(delta)
-        if self._final is not None and not text.delivered:
+        if self._final is not None and not text.begun:
             return []  # all of it comes from the final text: nothing of a run that lost
-        return [literal for delta in deltas if (literal := text.feed(delta)) is not None]
+        if len(deltas) == 1:
+            return text.feed(deltas[0], lossy)
+        return [told for delta in deltas for told in text.feed(delta, lossy)]
 
     def _may_catch_up(self) -> bool:
         # What a restarted broker has lost stays lost: not every later delta may ask for it again.
         return self._sources.clock.monotonic_s() - self._caught_up_s >= self._sources.silence_s
 
-    async def _catch_up(self, text: Continuation) -> list[bytes]:
-        """Feed what RESPONSES keeps; what it does not have comes from the final text."""
+    async def _catch_up(self, text: Continuation, lossy: GapReason | None) -> AsyncIterator[Told]:
+        """Feed what RESPONSES keeps, a page at a time: a slow reader holds one page at most.
+
+        What it does not have comes from the final text; with `lossy` a gap is told at once.
+        """
         text.missing = False
         self._caught_up_s = self._sources.clock.monotonic_s()
-        try:
-            stored = await self._sources.frames.stored(self._tenant, self._request_id)
-        except TransientError:
-            stored = []
-        literals = self._feed_all(text, stored)
-        metrics.GAPS.labels("filled" if literals else "waiting").inc()
-        return literals
+        found, more = False, True
+        while more and self._final is None:
+            try:
+                kept = await self._sources.frames.kept(
+                    self._tenant, self._request_id, self._kept_position
+                )
+            except TransientError:
+                break
+            self._kept_position, more = kept.position, kept.more
+            told = self._feed_all(text, kept.frames, lossy)
+            found = found or bool(told)
+            yield told
+        metrics.GAPS.labels("filled" if found else "waiting").inc()
 
     async def _next_frames(self, *, until_final: bool = False) -> list[bytes]:
         """Frames, or none after a silence; then the log has been asked."""

@@ -1,44 +1,95 @@
-"""One admitted response as a stream of events, for whatever wire."""
+"""One response as a stream of events, for whatever wire."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from typing import Final
 
 from penstock_realtime import metrics
-from penstock_realtime.domain.rendering import EventStream, Framing
+from penstock_realtime.domain.renderer import Gap, Piece, Renderer, Told
 from penstock_realtime.errors import DivergedError, FeedClosedError
-from penstock_realtime.serving.admission import Admitted
+from penstock_realtime.serving.following import Following
 from penstock_shared.contracts.errors import PenstockError, public_error
+from penstock_shared.contracts.responses import FinalFrame
+
+_JOIN_FROM: Final = 16
+"""So many deltas waited while the last batch was written: the reader lags, or has come back."""
+_JOINED_BYTES: Final = 16 * 1024
 
 
-async def events(admitted: Admitted, framing: Framing) -> AsyncGenerator[list[bytes], None]:
-    """Batches of events from `response.created` to the event that ends the stream.
+async def events(
+    following: Following,
+    renderer: Renderer,
+    *,
+    after: int | None = None,
+    on_end: Callable[[FinalFrame], None] | None = None,
+) -> AsyncGenerator[list[bytes], None]:
+    """Batches of events from the first to the one that ends the stream.
 
-    What the edge itself cannot do ends it with an `error` event, never with silence.
+    `after` as in `Following.pieces`. What the edge itself cannot do ends the stream with an error
+    event, never with silence.
 
     Raises:
         FeedClosedError: the client has gone.
     """
-    stream = EventStream(admitted.head, framing)
     started_s = time.perf_counter()
     first = True
     with metrics.RUNNING.track_inprogress():
-        yield stream.opening()
+        yield renderer.opening()
         try:
-            async for literals in admitted.following.pieces(started_before=admitted.keyed):
-                if literals:
+            async for told in following.pieces(after=after):
+                if told:
                     if first:
                         metrics.FIRST_BYTE_S.observe(time.perf_counter() - started_s)
                         first = False
-                    yield stream.deltas(literals)
-            yield stream.closing(await admitted.following.final())
+                    yield _rendered(renderer, told)
+            final = await following.final()
+            if on_end is not None:
+                on_end(final)
+            yield renderer.closing(final)
         except FeedClosedError:
             raise
         except PenstockError as error:
             if isinstance(error, DivergedError):
                 metrics.GAPS.labels("diverged").inc()
             known = public_error(error)
-            yield [stream.failure(known.body(), known.http_status)]
+            yield renderer.failure(known.body(), known.http_status)
         finally:
-            await admitted.following.close()
+            await following.close()
+
+
+def _rendered(renderer: Renderer, told: Told) -> list[bytes]:
+    batch: list[bytes] = []
+    pieces: list[Piece] = []
+    for one in told:
+        if isinstance(one, Gap):
+            metrics.GAPS_TOLD.labels(one.reason).inc()
+            batch += renderer.deltas(_joined(pieces))
+            batch += renderer.gap(one)
+            pieces = []
+        else:
+            pieces.append(one)
+    return batch + renderer.deltas(_joined(pieces))
+
+
+def _joined(pieces: list[Piece]) -> list[Piece]:
+    """The same text in fewer events, when there are many."""
+    if len(pieces) < _JOIN_FROM:
+        return pieces
+    joined: list[Piece] = []
+    run: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        run.append(piece)
+        size += len(piece.literal)
+        if size >= _JOINED_BYTES:
+            joined.append(_one(run))
+            run, size = [], 0
+    return [*joined, _one(run)] if run else joined
+
+
+def _one(run: list[Piece]) -> Piece:
+    # Literals are JSON strings of whole code points, so their insides join into one.
+    literal = b'"%b"' % b"".join([piece.literal[1:-1] for piece in run])
+    return Piece(run[0].first, run[-1].last, literal)

@@ -74,6 +74,7 @@ def routed_fact(
         accepted_at=now,
         deadline=now + timedelta(seconds=deadline_s),
         weight=weight,
+        store=admission.store,
     )
 
 

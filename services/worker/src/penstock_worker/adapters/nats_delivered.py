@@ -14,6 +14,7 @@ from penstock_shared.contracts.streams import RESPONSES
 from penstock_shared.runtime.broker import Broker
 from penstock_shared.runtime.ordered import OrderedReader
 from penstock_worker.domain.shown import Shown
+from penstock_worker.ports import Delivered
 
 _READ_TIMEOUT_S: Final = 5.0
 
@@ -29,8 +30,8 @@ class NatsDeliveredFrames:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
 
-    async def delivered(self, subject: str, attempt: int) -> str:
-        """The text that clients have of this attempt; empty when RESPONSES has forgotten it.
+    async def delivered(self, subject: str, attempt: int) -> Delivered:
+        """What clients have of this attempt; empty when RESPONSES has forgotten it.
 
         Raises:
             UnavailableError: it could not be read within five seconds.
@@ -40,7 +41,7 @@ class NatsDeliveredFrames:
             async with asyncio.timeout(_READ_TIMEOUT_S):
                 return await _shown(reader, attempt)
         except nats.js.errors.NotFoundError:  # the server restarted, and with it what it kept
-            return ""
+            return Delivered()
         except (nats.errors.Error, TimeoutError, OSError) as error:
             msg = "What was delivered could not be read."
             raise UnavailableError(msg, code="broker_unavailable") from error
@@ -48,11 +49,11 @@ class NatsDeliveredFrames:
             await reader.stop()
 
 
-async def _shown(reader: OrderedReader, attempt: int) -> str:
+async def _shown(reader: OrderedReader, attempt: int) -> Delivered:
     await reader.start()
     shown = Shown()
     for _ in range(reader.pending_at_start):
         delta = decode_delta((await reader.get()).data)
         if delta is not None and delta.attempt == attempt:
             shown.feed(delta)
-    return shown.text
+    return shown.delivered

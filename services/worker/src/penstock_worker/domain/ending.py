@@ -73,6 +73,7 @@ def end_of_run(
     sealed: str | None,
     *,
     confidence: float | None = None,
+    called: int | None = None,
     error: PenstockError | None = None,
 ) -> RequestEnded:
     """The terminal fact of a run; `error` is why its answer does not count, or was not sealed."""
@@ -82,8 +83,11 @@ def end_of_run(
     if error is not None:
         status, reason, body = Status.FAILED, "error", error.body()
     delta_ends: tuple[int, ...] = ()
+    delta_numbers: tuple[int, ...] = ()
     if sealed is not None and isinstance(work, Generation):
         delta_ends = tuple(work.delta_ends)
+        if work.first_number or work.shown.ends:  # otherwise they are 0, 1, 2, …
+            delta_numbers = tuple(work.delta_numbers)
     return RequestEnded(
         request_id=job.request_id,
         tenant=job.tenant,
@@ -98,9 +102,12 @@ def end_of_run(
         price=job.price,
         output=sealed,
         delta_ends=delta_ends,
+        delta_numbers=delta_numbers,
+        called=called,
         timings=run.timings(now),
         confidence=confidence,
         error=body,
+        store=job.store,
         routed_at=job.routed_at,
         ended_at=now,
     )
@@ -134,6 +141,7 @@ def failed_attempt(
         output=sealed,
         timings=run.timings(now),
         confidence=confidence,
+        store=job.store,
         routed_at=job.routed_at,
         failed_at=now,
     )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from penstock_worker.ports import Detokenizer, Prompt, SamplingOptions
+from penstock_worker.ports import Delivered, Detokenizer, Prompt, SamplingOptions
 
 
 class Stop(Enum):
@@ -34,8 +34,10 @@ class Generation:
     """How many tokens this run may still generate when it begins."""
     stop_at_s: float
     detokenizer: Detokenizer
-    begun_text: str = ""
-    """What an earlier run of the attempt delivered: this one goes on after it."""
+    shown: Delivered = field(default_factory=Delivered)
+    """What earlier runs of the attempt delivered: this one goes on after it."""
+    first_number: int = 0
+    """Of this run's own deltas (`contracts.responses`)."""
     begun: list[str] = field(default_factory=list)
     """The same in tokens. They count towards the limit, and are not billed again."""
     withheld: bool = False
@@ -49,13 +51,19 @@ class Generation:
     cut: bool = False
     """Set by the loop: leave this batch with the next token, and go on in another one."""
     delta_ends: list[int] = field(default_factory=list)
+    delta_numbers: list[int] = field(default_factory=list)
     _parts: list[str] = field(default_factory=list)
+    _length: int = 0
+    """Of the text, in code points."""
     _read: int = 0
     _flushed: bool = False
 
     def __post_init__(self) -> None:
-        if self.begun_text:
-            self._parts.append(self.begun_text)
+        self.delta_ends += self.shown.ends
+        self.delta_numbers += self.shown.numbers
+        if self.shown.text:
+            self._parts.append(self.shown.text)
+            self._length = len(self.shown.text)
 
     @property
     def input_tokens(self) -> int:
@@ -115,18 +123,27 @@ class Generation:
         if ended and not self._flushed:
             self._flushed = True
             text += self.detokenizer.finish()
+        if not text:
+            return "", ended
         self._parts.append(text)
-        if not self.delta_ends and (text or ended):
-            text = self.begun_text + text
-        if text and not self.withheld:
-            self._mark(text)
+        self._length += len(text)
+        if not self.withheld:
+            if self.next_number == self.first_number:
+                text = self.shown.text + text
+            self._mark()
         return text, ended
 
     def show_all(self) -> str:
         """Everything in one delta: of a run that was withheld, once it has passed."""
         if self.text:
-            self._mark(self.text)
+            self._mark()
         return self.text
 
-    def _mark(self, text: str) -> None:
-        self.delta_ends.append((self.delta_ends[-1] if self.delta_ends else 0) + len(text))
+    @property
+    def next_number(self) -> int:
+        """Of this run's next delta."""
+        return self.first_number + len(self.delta_ends) - len(self.shown.ends)
+
+    def _mark(self) -> None:
+        self.delta_numbers.append(self.next_number)
+        self.delta_ends.append(self._length)

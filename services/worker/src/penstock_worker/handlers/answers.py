@@ -10,7 +10,7 @@ from penstock_shared.contracts.requests import AttemptFailed, RequestEnded
 from penstock_shared.runtime.clock import Clock
 from penstock_shared.runtime.keyring import Keyring
 from penstock_worker.domain.ending import Run, end_of_run, failed_attempt
-from penstock_worker.domain.flaw import TRUNCATED, Flaw, confidence, unsure
+from penstock_worker.domain.flaw import TRUNCATED, UNCALLED, Flaw, confidence, unsure
 from penstock_worker.domain.generation import Generation, Stop
 from penstock_worker.handlers.preparation import Prepared
 from penstock_worker.ports import ResponseSink
@@ -32,23 +32,27 @@ class Answers:
         """
         run, work = prepared.run, prepared.run.work
         sure = _confidence(run)
+        called = await _called(prepared)
         text = work.text
         if isinstance(work, Generation) and work.withheld:
             if work.stop not in (None, Stop.LIMIT):
                 text = ""
-            elif (flaw := await _flaw(prepared, sure)) is not None:
+            elif (flaw := await _flaw(prepared, sure, called)) is not None:
                 return await self._flawed(run, flaw, sure)
             else:
                 await self._show_all(run, work)
-        return await self._sealed(run, text, sure)
+        return await self._sealed(run, text, sure, called)
 
-    async def _sealed(self, run: Run, text: str, sure: float | None) -> tuple[RequestEnded, str]:
+    async def _sealed(
+        self, run: Run, text: str, sure: float | None, called: int | None
+    ) -> tuple[RequestEnded, str]:
         """The fact with its answer sealed; without it when the key was destroyed."""
         try:
             output = await self._seal(run.job, "output", text)
         except ErasedError as error:
             return end_of_run(run, self._clock.now(), None, error=error), ""
-        return end_of_run(run, self._clock.now(), output, confidence=sure), text
+        now = self._clock.now()
+        return end_of_run(run, now, output, confidence=sure, called=called), text
 
     async def _flawed(
         self, run: Run, flaw: Flaw, sure: float | None
@@ -78,7 +82,8 @@ class Answers:
     async def _show_all(self, run: Run, work: Generation) -> None:
         text = work.show_all()
         if text:
-            await self._sink.delta(run.subject, run.job.attempt, run.run_id, 0, text)
+            n = work.delta_numbers[-1]
+            await self._sink.delta(run.subject, run.job.attempt, run.run_id, n, text)
 
     async def _seal(self, job: Job, field: str, text: str) -> str:
         return await self._keyring.seal(job.tenant, job.data_subject, job.request_id, field, text)
@@ -102,10 +107,22 @@ def _confidence(run: Run) -> float | None:
     return confidence(work.log_prob, len(work.tokens)) if isinstance(work, Generation) else None
 
 
-async def _flaw(prepared: Prepared, sure: float | None) -> Flaw | None:
+async def _called(prepared: Prepared) -> int | None:
+    work = prepared.run.work
+    if work.stop is not None or not prepared.functions.parameters:
+        return None
+    return await asyncio.to_thread(prepared.functions.called, work.text)
+
+
+async def _flaw(prepared: Prepared, sure: float | None, called: int | None) -> Flaw | None:
+    """What is wrong with an answer; a call satisfies its function, and no other schema."""
     job, work = prepared.run.job, prepared.run.work
-    if prepared.schema is not None:
-        if work.stop is Stop.LIMIT:
+    cut_off = work.stop is Stop.LIMIT
+    if called is None and prepared.functions.must_call:
+        keyword = TRUNCATED if cut_off else UNCALLED
+        return Flaw("schema", "The answer calls no function.", keyword)
+    if called is None and prepared.schema is not None:
+        if cut_off:
             return Flaw("schema", "The answer was cut off at its token limit.", TRUNCATED)
         # In a thread however short it is: a short answer to a wide schema takes as long.
         failure = await asyncio.to_thread(prepared.schema.check, work.text)

@@ -158,9 +158,7 @@ class JobHandler:
         except PermanentError as error:
             return failed_unstarted(job, self._clock.now(), error), ""
         try:
-            prepared = await self._preparation.prepare(
-                job, resident, begun_before=delivery.deliveries > 1
-            )
+            prepared = await self._preparation.prepare(job, resident, holder=delivery.deliveries)
             await self._run(prepared, resident, on_start, alone=crashes > 0)
         except PermanentError as error:  # concerns this request's client and nobody else
             return failed_unstarted(job, self._clock.now(), error), ""

@@ -10,20 +10,23 @@ from typing import Final, cast
 from pydantic import ValidationError
 
 from penstock_shared.contracts import subjects
-from penstock_shared.contracts.errors import SchemaError
+from penstock_shared.contracts.errors import PermanentError, SchemaError
 from penstock_shared.contracts.jobs import Job
 from penstock_shared.contracts.models import ModelKind
 from penstock_shared.contracts.requests import Content
+from penstock_shared.contracts.responses import RUN_NUMBERS
 from penstock_shared.runtime.clock import Clock, IdSource
 from penstock_shared.runtime.keyring import Keyring
 from penstock_worker.domain.embedding import Embedding
 from penstock_worker.domain.ending import Run
+from penstock_worker.domain.functions import ANY_ARGUMENTS, Functions
 from penstock_worker.domain.generation import Generation
 from penstock_worker.domain.resident import Resident
 from penstock_worker.errors import ConversationError
 from penstock_worker.ports import (
     AnswerSchema,
     AnswerSchemas,
+    Delivered,
     DeliveredFrames,
     EmbeddingEngine,
     SamplingOptions,
@@ -41,6 +44,7 @@ class Prepared:
 
     run: Run
     schema: AnswerSchema | None
+    functions: Functions
 
 
 class Preparation:
@@ -60,8 +64,8 @@ class Preparation:
         self._clock = clock
         self._ids = ids
 
-    async def prepare(self, job: Job, resident: Resident, *, begun_before: bool) -> Prepared:
-        """Everything that comes before the line.
+    async def prepare(self, job: Job, resident: Resident, *, holder: int) -> Prepared:
+        """Everything that comes before the line; `holder` counts those who got the job, from 1.
 
         Raises:
             PermanentError: the content cannot be run, and the message says why: too long
@@ -80,17 +84,33 @@ class Preparation:
             if content.output_schema is None
             else await self._schemas.compile(job.tenant, content.output_schema)
         )
+        functions = await self._functions(job.tenant, content)
         subject = subjects.responses(job.tenant, job.request_id)
         if resident.kind is ModelKind.EMBEDDING:
             work: Generation | Embedding = await self._embedding(job, resident, content)
         else:
-            checked = schema is not None or job.min_confidence is not None
+            must_pass = schema is not None or job.min_confidence is not None
+            checked = content.must_call or must_pass
             # What was withheld was shown only as a whole: its check needs a run of its own.
-            goes_on = begun_before and not checked
-            shown = await self._frames.delivered(subject, job.attempt) if goes_on else ""
+            goes_on = holder > 1 and not checked
+            shown = await self._frames.delivered(subject, job.attempt) if goes_on else Delivered()
             tokens = await _encode(resident, content, len(sealed))
             work = self._generation(job, resident, tokens, shown, checked=checked)
-        return Prepared(Run(job=job, run_id=self._ids.new(), subject=subject, work=work), schema)
+            work.first_number = RUN_NUMBERS * (holder - 1)
+        run = Run(job=job, run_id=self._ids.new(), subject=subject, work=work)
+        return Prepared(run, schema, functions)
+
+    async def _functions(self, tenant: str, content: Content) -> Functions:
+        """Errors count the function instead of naming it: they are logged unsealed (I10)."""
+        parameters = []
+        for number, tool in enumerate(content.tools, 1):
+            schema = ANY_ARGUMENTS if tool.parameters is None else tool.parameters
+            try:
+                parameters.append(await self._schemas.compile(tenant, schema))
+            except PermanentError as error:
+                msg = f"The parameters of function {number} of those that may be called: {error}"
+                raise PermanentError(msg, code=error.code, param="tools") from error
+        return Functions(parameters, content.must_call)
 
     async def _embedding(self, job: Job, resident: Resident, content: Content) -> Embedding:
         engine = cast("EmbeddingEngine", resident.engine)
@@ -98,11 +118,11 @@ class Preparation:
         return Embedding(texts, engine.dimensions, self._stop_at_s(job))
 
     def _generation(
-        self, job: Job, resident: Resident, prompt: list[str], shown: str, *, checked: bool
+        self, job: Job, resident: Resident, prompt: list[str], shown: Delivered, *, checked: bool
     ) -> Generation:
         engine = cast("TextEngine", resident.engine)
         sampling, room = job.sampling, engine.room(prompt)
-        begun = engine.encode_answer(shown) if shown else []
+        begun = engine.encode_answer(shown.text) if shown.text else []
         return Generation(
             prompt=prompt,
             options=(
@@ -113,7 +133,7 @@ class Preparation:
             limit=min(sampling.max_output_tokens or room, room) - len(begun),
             stop_at_s=self._stop_at_s(job),
             detokenizer=engine.detokenizer(begun),
-            begun_text=shown,
+            shown=shown,
             begun=begun,
             withheld=checked,
         )

@@ -91,7 +91,7 @@ class TextBatches:
         if run.first_token_at is None and one.tokens:
             run.first_token_at = self._clock.now()
         if text and not one.withheld:
-            n = len(one.delta_ends) - 1
+            n = one.delta_numbers[-1]
             await self._sink.delta(run.subject, run.job.attempt, run.run_id, n, text)
             metrics.DELTAS.labels(run.job.model).inc()
         if ended:

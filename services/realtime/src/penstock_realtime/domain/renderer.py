@@ -1,0 +1,87 @@
+"""What every API's way of telling a response has in common."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+from penstock_shared.contracts.errors import ErrorBody
+from penstock_shared.contracts.responses import FinalFrame
+
+
+class Piece(NamedTuple):
+    """Text on its way to the client: one delta, or several that were joined for a slow reader."""
+
+    first: int
+    """The number of the first delta in it."""
+    last: int
+    literal: bytes
+    """The text as a JSON string literal."""
+
+
+GapReason: TypeAlias = Literal["expired", "slow_reader"]
+"""They were kept no longer, or the session's policy dropped them."""
+
+
+class Gap(NamedTuple):
+    """Deltas that will not come (I6)."""
+
+    first: int
+    last: int
+    reason: GapReason
+
+
+Told: TypeAlias = list[Piece | Gap]
+
+
+class Renderer(Protocol):
+    """Turns what happens to one response into the bytes of one API. Each item is one event."""
+
+    def opening(self) -> list[bytes]:
+        """It is accepted, durably (I1)."""
+        ...
+
+    def deltas(self, pieces: list[Piece]) -> list[bytes]:
+        """More text, in order."""
+        ...
+
+    def gap(self, gap: Gap) -> list[bytes]:
+        """Some text will not come."""
+        ...
+
+    def closing(self, final: FinalFrame) -> list[bytes]:
+        """How it ended; all text was told before, save the gaps."""
+        ...
+
+    def failure(self, error: ErrorBody, status: int) -> list[bytes]:
+        """The edge itself cannot go on. The response may still end well: retrieve it."""
+        ...
+
+
+class CallHold:
+    """Keeps back text that may turn out to be the arguments of a function call.
+
+    An answer is a call if it is valid arguments of a function, which only its end shows; but then
+    it is a JSON object. So text that begins otherwise passes at once.
+    """
+
+    def __init__(self, *, may_call: bool) -> None:
+        self._undecided = may_call
+        self._held: list[Piece] = []
+
+    def pass_on(self, pieces: list[Piece]) -> list[Piece]:
+        """What may be told now."""
+        if not self._undecided:
+            return pieces
+        self._held += pieces
+        begin = b"".join(piece.literal[1:-1] for piece in self._held).lstrip(b" ")
+        while begin.startswith((b"\\n", b"\\t", b"\\r")):
+            begin = begin[2:].lstrip(b" ")
+        if not begin or begin.startswith(b"{"):
+            return []
+        return self.release()
+
+    def release(self) -> list[Piece]:
+        """It is no call: all that was held."""
+        self._undecided = False
+        held, self._held = self._held, []
+        return held
