@@ -7,19 +7,26 @@ To add a golden file for a new contract: `python -m tests.contracts.test_contrac
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import pytest
 from pydantic import BaseModel
 
-from penstock_shared.contracts.accounts import (
+from penstock_shared.contracts.account_facts import (
     KeyCreated,
-    KeyRecord,
     KeyRevoked,
+    KeyRotated,
     TenantCreated,
+    TenantUpdated,
+)
+from penstock_shared.contracts.accounts import (
+    IdentityProvider,
+    KeyRecord,
+    Role,
     TenantRecord,
+    TenantStatus,
 )
 from penstock_shared.contracts.audit import AuditCheckpointed
 from penstock_shared.contracts.dead import DeadLetter
@@ -62,6 +69,26 @@ RUN: Final = "0193e7a0-0000-7000-8000-000000000002"
 PRICE: Final = Price(input_microusd_per_1k=50, output_microusd_per_1k=200)
 ERROR: Final = ErrorBody(message="Too long.", type="invalid_request_error", code="too_long")
 
+TENANT: Final = TenantRecord(
+    tenant="acme",
+    name="Acme",
+    status=TenantStatus.SUSPENDED,
+    tokens_per_minute=100_000,
+    user_requests_per_minute=60,
+    user_tokens_per_minute=10_000,
+    max_connections=50,
+    weight=2,
+    identity_providers=(
+        IdentityProvider(
+            issuer="https://id.acme.example",
+            audiences=("penstock",),
+            role_claim="realm_access.roles",
+            roles={"ml-admins": Role.ADMIN},
+            default_role=Role.MEMBER,
+        ),
+    ),
+    created_at=NOW,
+)
 ROUTED: Final = RequestRouted(
     request_id=REQUEST,
     tenant="acme",
@@ -155,15 +182,41 @@ CONTRACTS: Final[dict[str, BaseModel]] = {
     "audit.checkpointed.v1": AuditCheckpointed(
         tree_size=9, root_hash="cm9vdA==", events_seq=9, checkpoint="penstock.local/audit\n9\n"
     ),
-    "tenant.v1": TenantRecord(tenant="acme", name="Acme", weight=2, created_at=NOW),
-    "key.v1": KeyRecord(key_id="key-1", tenant="acme", name="first", hint="abcd", created_at=NOW),
+    "tenant.v1": TENANT,
+    "key.v1": KeyRecord(
+        key_id="key-1",
+        tenant="acme",
+        name="first",
+        hint="abcd",
+        role=Role.READ_ONLY,
+        created_at=NOW,
+        lifetime_s=86_400,
+        expires_at=NOW + timedelta(days=1),
+    ),
     "account.tenant_created.v1": TenantCreated(
         tenant="acme", name="Acme", requests_per_minute=600, created_at=NOW
     ),
-    "account.key_created.v1": KeyCreated(
-        tenant="acme", key_id="key-1", name="first", created_at=NOW
+    "account.tenant_updated.v1": TenantUpdated(
+        tenant="acme", changed=("status", "weight"), record=TENANT, updated_at=NOW
     ),
-    "account.key_revoked.v1": KeyRevoked(tenant="acme", key_id="key-1", revoked_at=NOW),
+    "account.key_created.v1": KeyCreated(
+        tenant="acme",
+        key_id="key-1",
+        name="first",
+        role=Role.ADMIN,
+        expires_at=NOW + timedelta(days=1),
+        by="sub-0a1b",
+        created_at=NOW,
+    ),
+    "account.key_rotated.v1": KeyRotated(
+        tenant="acme",
+        key_id="key-1",
+        successor="key-2",
+        expires_at=NOW + timedelta(days=1),
+        by="key-3",
+        rotated_at=NOW,
+    ),
+    "account.key_revoked.v1": KeyRevoked(tenant="acme", key_id="key-1", by="key-3", revoked_at=NOW),
     "model.v1": ModelRecord(
         name="penstock-small",
         version="2",
@@ -248,6 +301,15 @@ def test_golden_files_are_read_and_written_unchanged(name: str) -> None:
 def test_every_golden_file_is_still_read() -> None:
     """A golden file without a contract would be a contract that was dropped silently."""
     assert {path.stem for path in GOLDEN.glob("*.json")} == set(CONTRACTS)
+
+
+def test_accounts_of_the_release_before_are_read() -> None:
+    """Records without limits by tokens, providers and roles: the buckets are full of them."""
+    made = {"name": "x", "created_at": "2026-11-20T12:00:00Z"}
+    tenant = TenantRecord.model_validate({"tenant": "acme", "status": "active", **made})
+    key = KeyRecord.model_validate({"key_id": "k", "tenant": "acme", "hint": "abcd", **made})
+    assert (tenant.tokens_per_minute, tenant.identity_providers) == (None, ())
+    assert (key.role, key.expires_at) == (Role.MEMBER, None)
 
 
 @pytest.mark.parametrize("name", sorted(CONTRACTS))

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from pathlib import Path
 
 from tests.support.billing import Operator, StartBilling, terminal
 
@@ -68,6 +69,57 @@ async def test_an_operators_day(
         assert secret.strip() not in out
 
 
+async def test_a_keys_life(start_billing: StartBilling, nats_url: str) -> None:
+    """Made with role and end, rotated with an overlap, listed with all of it."""
+    terminal_ = Terminal(nats_url)
+    async with start_billing():
+        await terminal_.run("tenants", "create", "acme", "--name", "Acme")
+        wish = ("keys", "create", "acme", "--name", "ci", "--role", "read-only")
+        _, out, _ = await terminal_.run(*wish, "--expires-in", "90d", "--json")
+        key = json.loads(out)["key"]
+        assert (key["role"], key["lifetime_s"]) == ("read-only", 90 * 86_400)
+        status, secret, warning = await terminal_.run(
+            "keys", "rotate", key["key_id"], "--overlap", "30m"
+        )
+        assert status == 0
+        assert looks_like_api_key(secret.strip())
+        assert "only time" in warning
+        _, out, _ = await terminal_.run("keys", "list", "--json")
+        old, new = json.loads(out)["keys"]
+        assert old["expires_at"] < new["expires_at"]
+        assert (new["role"], new["last_used_at"]) == ("read-only", None)
+        _, out, _ = await terminal_.run("keys", "list")
+        for column in ("ROLE", "EXPIRES", "LAST USED"):
+            assert column in out
+        assert out.count("read-only") == 2
+        assert old["expires_at"][:10] in out
+
+
+async def test_a_tenants_terms(start_billing: StartBilling, nats_url: str, tmp_path: Path) -> None:
+    """Limits are set and lifted, providers come from a file, a suspension shows in the list."""
+    providers = tmp_path / "providers.json"
+    given = {"issuer": "https://id.example", "audiences": ["p"], "default_role": "member"}
+    providers.write_text(json.dumps([given]))
+    terminal_ = Terminal(nats_url)
+    update = ("tenants", "update", "acme")
+    async with start_billing():
+        made = ("tenants", "create", "acme", "--name", "Acme", "--tokens-per-minute", "12345")
+        _, out, _ = await terminal_.run(*made, "--json")
+        assert json.loads(out)["tokens_per_minute"] == 12_345
+        _, out, _ = await terminal_.run(*update, "--identity-providers", str(providers), "--json")
+        assert json.loads(out)["identity_providers"][0]["algorithms"] == ["RS256", "ES256"]
+        terms = ("--tokens-per-minute", "0", "--status", "suspended")
+        _, out, _ = await terminal_.run(*update, *terms, "--json")
+        record = json.loads(out)
+        assert (record["tokens_per_minute"], record["status"]) == (None, "suspended")
+        assert len(record["identity_providers"]) == 1
+        _, out, _ = await terminal_.run("tenants", "list")
+        assert "suspended" in out
+        assert "TOKENS/MIN" in out
+        status, out, _ = await terminal_.run(*update, "--status", "active")
+        assert (status, "it is active" in out) == (0, True)
+
+
 async def test_refusals_are_sentences(start_billing: StartBilling, nats_url: str) -> None:
     """What cannot be done ends with status 1, what was wrong and the next step; no traceback."""
     terminal_ = Terminal(nats_url)
@@ -76,6 +128,16 @@ async def test_refusals_are_sentences(start_billing: StartBilling, nats_url: str
         "platform's own name": ("tenants", "create", "platform", "--name", "x"),
         "no tenant 'nobody'": ("keys", "create", "nobody", "--name", "x"),
         "no key 'key_0'": ("keys", "revoke", "key_0"),
+        "no duration": ("keys", "rotate", "key_0", "--overlap", "soon"),
+        "no valid expires in s": ("keys", "create", "acme", "--name", "x", "--expires-in", "1s"),
+        "Nothing to change": ("tenants", "update", "acme"),
+        "cannot be read as JSON": (
+            "tenants",
+            "update",
+            "acme",
+            "--identity-providers",
+            "/dev/null",
+        ),
     }
     async with start_billing():
         for sentence, arguments in cases.items():

@@ -24,7 +24,8 @@ from penstock_billing.adapters.postgres_outbox import PostgresOutbox
 from penstock_billing.domain.accounts import Act, new_tenant, tell_tenant_created
 from penstock_billing.handlers.relay import OutboxRelay
 from penstock_billing.ports import OutboxEntry
-from penstock_shared.contracts.accounts import CreateTenant, TenantRecord
+from penstock_shared.contracts.account_commands import CreateTenant
+from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.errors import ErrorReply, PenstockError
 from penstock_shared.contracts.requests import RequestEnded
 from penstock_shared.contracts.streams import EVENTS

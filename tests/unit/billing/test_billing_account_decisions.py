@@ -3,37 +3,59 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
 
 import pytest
 from tests.support.billing import NOON
 
 from penstock_billing.domain.accounts import (
-    Act,
     new_key,
     new_tenant,
     revoked,
+    rotated,
+    updated_tenant,
+    works,
+)
+from penstock_billing.domain.announcements import (
+    Act,
     tell_key_created,
     tell_key_revoked,
+    tell_key_rotated,
     tell_tenant_created,
+    tell_tenant_updated,
 )
-from penstock_billing.ports import OutboxKind
-from penstock_shared.contracts.accounts import (
-    CreateKey,
-    CreateTenant,
-    KeyRecord,
+from penstock_billing.ports import OutboxKind, StoredKey
+from penstock_shared.contracts.account_commands import CreateKey, CreateTenant, UpdateTenant
+from penstock_shared.contracts.account_facts import (
+    KeyCreated,
     KeyRevoked,
+    KeyRotated,
+    TenantUpdated,
+)
+from penstock_shared.contracts.accounts import (
+    KeyRecord,
+    Role,
     TenantRecord,
+    TenantStatus,
     hash_api_key,
     make_api_key,
 )
 from penstock_shared.contracts.errors import ConflictError
 
 SECRET = make_api_key(lambda n: b"\x07" * n)
+OTHER = make_api_key(lambda n: b"\x08" * n)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 
 
 def act() -> Act:
     numbers = itertools.count(1)
     return Act(NOON, "00-trace", lambda: f"id-{next(numbers)}")
+
+
+def a_key(**fields: object) -> StoredKey:
+    command = CreateKey.model_validate({"tenant": "acme", "name": "ci", **fields})
+    return new_key(command, SECRET, NOON, lambda n: b"\x01" * n)
 
 
 def test_the_platforms_name_is_nobodys() -> None:
@@ -58,7 +80,7 @@ def test_records_are_published_before_facts() -> None:
 def test_nothing_told_holds_the_secret() -> None:
     """The bucket's key is the hash; the fact has neither secret nor hash."""
     key = new_key(CreateKey(tenant="acme", name="ci"), SECRET, NOON, lambda n: b"\x01" * n)
-    bucket, fact = tell_key_created(key, act())
+    bucket, fact = tell_key_created(key, None, act())
     assert bucket.key == hash_api_key(SECRET)
     assert SECRET not in bucket.payload + fact.payload
     assert bucket.key not in fact.payload
@@ -68,6 +90,90 @@ def test_nothing_told_holds_the_secret() -> None:
 def test_a_revocation_keeps_the_record() -> None:
     """The record stays under its hash, with the time of revocation."""
     key = new_key(CreateKey(tenant="acme", name="ci"), SECRET, NOON, lambda n: b"\x01" * n)
-    bucket, fact = tell_key_revoked(revoked(key, NOON), act())
+    bucket, fact = tell_key_revoked(revoked(key, NOON), "key_admin", act())
     assert KeyRecord.model_validate_json(bucket.payload).revoked_at == NOON
-    assert KeyRevoked.model_validate_json(fact.payload).key_id == key.record.key_id
+    told = KeyRevoked.model_validate_json(fact.payload)
+    assert (told.key_id, told.by) == (key.record.key_id, "key_admin")
+
+
+def test_a_key_may_have_a_role_and_an_end() -> None:
+    """Both stand in the record, from which everybody decides, and in the fact."""
+    key = a_key(role="read-only", expires_in_s=3600)
+    assert (key.record.role, key.record.expires_at) == (Role.READ_ONLY, NOON + HOUR)
+    assert works(key.record, NOON)
+    assert not works(key.record, NOON + HOUR)
+    told = KeyCreated.model_validate_json(tell_key_created(key, None, act())[1].payload)
+    assert (told.role, told.expires_at) == (Role.READ_ONLY, NOON + HOUR)
+
+
+def test_a_rotation_overlaps() -> None:
+    """The successor has name, role and a lifetime of its own; the old key ends after the overlap.
+
+    The successor is published first: nobody is ever without a key.
+    """
+    old = a_key(role="admin", expires_in_s=30 * 86_400)
+    at = NOON + 29 * DAY
+    ending, successor = rotated(old, 3600, OTHER, at, lambda n: b"\x02" * n)
+    assert ending.record.expires_at == at + HOUR
+    assert (successor.record.name, successor.record.role) == ("ci", Role.ADMIN)
+    assert successor.record.expires_at == at + 30 * DAY
+    assert (ending.sha256, successor.sha256) == (hash_api_key(SECRET), hash_api_key(OTHER))
+    entries = tell_key_rotated(ending, successor, None, act())
+    assert [entry.key for entry in entries] == [
+        successor.sha256,
+        "v1.acme.events.account.key-created",
+        ending.sha256,
+        "v1.acme.events.account.key-rotated",
+    ]
+    told = KeyRotated.model_validate_json(entries[-1].payload)
+    assert (told.key_id, told.successor) == (old.record.key_id, successor.record.key_id)
+    assert told.expires_at == at + HOUR
+
+
+def test_a_rotation_never_prolongs() -> None:
+    """An overlap beyond the old key's end leaves that as it is; rotating again only shortens."""
+    old = a_key(expires_in_s=60)
+    ending, _ = rotated(old, 3600, OTHER, NOON, lambda n: b"\x02" * n)
+    assert ending.record.expires_at == old.record.expires_at
+    at_once, _ = rotated(ending, 0, OTHER, NOON, lambda n: b"\x02" * n)
+    assert at_once.record.expires_at == NOON
+
+
+@pytest.mark.parametrize("ended", [revoked(a_key(), NOON), a_key(expires_in_s=60)])
+def test_what_has_ended_is_not_rotated(ended: StoredKey) -> None:
+    """A revoked or expired key would come back to life under another secret."""
+    with pytest.raises(ConflictError) as refusal:
+        rotated(ended, 0, OTHER, NOON + HOUR, lambda n: b"\x02" * n)
+    assert refusal.value.code == "key_has_ended"
+
+
+def test_an_update_changes_what_was_sent() -> None:
+    """Fields that were left out stay, null lifts a limit, and the fact names what is different."""
+    provider = {"issuer": "https://id.example", "audiences": ["p"], "default_role": "member"}
+    terms = {"tokens_per_minute": 5, "weight": 3, "identity_providers": [provider]}
+    new = CreateTenant.model_validate({"tenant": "acme", "name": "Acme", **terms})
+    record = new_tenant(new, NOON)
+    assert record.identity_providers[0].default_role is Role.MEMBER
+    wish = {"tenant": "acme", "status": "suspended", "tokens_per_minute": None, "weight": 3}
+    after, changed = updated_tenant(record, UpdateTenant.model_validate(wish))
+    assert changed == ("status", "tokens_per_minute")
+    assert (after.status, after.tokens_per_minute) == (TenantStatus.SUSPENDED, None)
+    assert after.identity_providers == record.identity_providers
+    bucket, fact = tell_tenant_updated(after, changed, act())
+    assert TenantRecord.model_validate_json(bucket.payload) == after
+    assert TenantUpdated.model_validate_json(fact.payload).changed == changed
+    assert updated_tenant(after, UpdateTenant.model_validate(wish)) == (after, ())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"issuer": "http://id.example"}, {"issuer": "https://u:p@id.example"},
+     {"algorithms": ["none"]},
+     {"algorithms": ["HS256"]}, {"algorithms": []}, {"audiences": []}, {"default_role": None},
+     {"issuer": "https://id.example?x"}, {"typo": 1}, {"clock_skew_s": 3600}],
+)  # fmt: skip
+def test_a_provider_that_would_be_unsafe_is_refused(wrong: dict[str, object]) -> None:
+    """No plain HTTP, no shared secrets, no provider that lets everybody or nobody in."""
+    provider = {"issuer": "https://id.example", "audiences": ["p"], "default_role": "member"}
+    with pytest.raises(ValueError, match="identity_providers"):
+        UpdateTenant.model_validate({"tenant": "acme", "identity_providers": [provider | wrong]})

@@ -34,8 +34,10 @@ def build(model: type[A], **fields: Any) -> A:
         first = error.errors()[0]
         field = str(first["loc"][0])
         reason = first["msg"].removeprefix("Value error, ")
+        inside = ".".join(str(part) for part in first["loc"][1:])
         raise OperatorError(
-            f"{fields[field]!r} is no valid {field.replace('_', ' ')}: {reason}.",
+            f"{fields[field]!r} is no valid {field.replace('_', ' ')}: {inside}{inside and ': '}"
+            f"{reason}.",
             "Correct it and run the command again; --help shows examples.",
         ) from error
 

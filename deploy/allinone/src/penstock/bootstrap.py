@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from penstock.operator_bus import OperatorBus, RefusedError, operator_bus
 from penstock_shared.contracts import subjects
-from penstock_shared.contracts.accounts import CreatedKey, CreateKey, CreateTenant, TenantRecord
+from penstock_shared.contracts.account_commands import CreatedKey, CreateKey, CreateTenant
+from penstock_shared.contracts.accounts import TenantRecord
 
 DEMO_TENANT = "demo"
 _EXISTS = "already_exists"

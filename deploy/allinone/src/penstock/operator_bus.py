@@ -48,7 +48,8 @@ class OperatorBus:
             RefusedError: The service refused; `code` tells the reason.
             OperatorError: Nobody answers, or something that this version does not understand.
         """
-        reply = await self._request(subject, body.model_dump_json().encode())
+        # What was not said stays unsaid: to an update, a field's default would be a wish.
+        reply = await self._request(subject, body.model_dump_json(exclude_unset=True).encode())
         try:
             # Which of the two it is decides the key `error`, which no answer has.
             if "error" in json.loads(reply):

@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from penstock_shared.contracts.account_commands import KeyUse, ListedKey, ListKeys
 from penstock_shared.contracts.accounts import KeyRecord, TenantRecord
 from penstock_shared.contracts.streams import Bucket
 from penstock_shared.contracts.usage import UsageRow
@@ -77,19 +78,35 @@ class AccountTransaction(Protocol):
     """Changes to accounts that take effect together, outbox included."""
 
     async def add_tenant(self, record: TenantRecord) -> None:
-        """Raises ConflictError when the name is taken."""
+        """Raises ConflictError when its name or one of its token audiences is taken."""
+        ...
+
+    async def lock_tenant(self, tenant: str) -> TenantRecord:
+        """The tenant, held until the transaction ends.
+
+        Raises:
+            NotFoundError: it does not exist.
+        """
+        ...
+
+    async def change_tenant(self, record: TenantRecord) -> None:
+        """Raises ConflictError when one of its token audiences is another's."""
+        ...
+
+    async def working_keys(self, tenant: str, at: datetime) -> int:
+        """How many keys let somebody in at that time."""
         ...
 
     async def add_key(self, key: StoredKey) -> None:
-        """Raises NotFoundError when the tenant does not exist."""
+        """Of a tenant that exists."""
         ...
 
     async def lock_key(self, key_id: str) -> StoredKey | None:
         """The key, held until the transaction ends: two revocations are one."""
         ...
 
-    async def mark_revoked(self, key_id: str, revoked_at: datetime) -> None:
-        """Set the time of revocation."""
+    async def change_key(self, key: StoredKey) -> None:
+        """Write when it expires, and when it was revoked."""
         ...
 
     async def enqueue(self, entries: Sequence[OutboxEntry]) -> None:
@@ -110,6 +127,14 @@ class AccountStore(Protocol):
 
     async def keys(self, tenant: str | None = None) -> list[StoredKey]:
         """The keys of one tenant, or all, in the order of their making."""
+        ...
+
+    async def page(self, query: ListKeys) -> list[ListedKey]:
+        """As `keys`, with their last uses: one more than asked for, where there are more."""
+        ...
+
+    async def note_uses(self, uses: Sequence[KeyUse], now: datetime) -> int:
+        """Keep each key's latest use, none later than now; how many keys that moved forward."""
         ...
 
 

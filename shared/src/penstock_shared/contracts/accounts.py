@@ -1,4 +1,4 @@
-"""Tenants and API keys: the commands to billing, the bucket records, the key format.
+"""Tenants, API keys and identity providers: the bucket records, and the key format.
 
 API keys follow GitHub's token format (a type prefix, a random part, a checksum that refuses typos
 without a look-up) and are stored as SHA-256 only.
@@ -11,19 +11,27 @@ import zlib
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, Final, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from penstock_shared.contracts.ids import KeyId, TenantId
 
 API_KEY_PREFIX: Final = "psk_"
-ACCOUNT_TOPIC: Final = "account"
-"""The topic of the facts below: `v1.<tenant>.events.account.<fact>`."""
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_CHARS: Final = 32
 _CHECK_CHARS: Final = 6
-_Name = Annotated[str, StringConstraints(min_length=1, max_length=120)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=120)]
+PRINTABLE: Final = r"^[^\x00-\x1f\x7f]+$"
+"""What a new name may hold: PostgreSQL stores no NUL, and no terminal should obey a name."""
 
 
 def _base62(value: int, width: int) -> str:
@@ -54,6 +62,85 @@ def hash_api_key(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+class Role(StrEnum):
+    """What a tenant's people and programs may do (I8: always within their tenant)."""
+
+    ADMIN = "admin"  # what members may, and the tenant's keys
+    MEMBER = "member"  # make, read, cancel and delete responses
+    READ_ONLY = "read-only"
+
+
+class SigningAlgorithm(StrEnum):
+    """How an identity provider may sign: never with a shared secret (RFC 7518 §3.1, RFC 9864)."""
+
+    RS256 = "RS256"
+    RS384 = "RS384"
+    RS512 = "RS512"
+    PS256 = "PS256"
+    PS384 = "PS384"
+    PS512 = "PS512"
+    ES256 = "ES256"
+    ES384 = "ES384"
+    ES512 = "ES512"
+    EDDSA = "EdDSA"
+    ED25519 = "Ed25519"
+
+
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def _provider_url(value: str) -> str:
+    parts = urlsplit(value)
+    local = parts.scheme == "http" and parts.hostname in LOOPBACK
+    if not parts.hostname or not (parts.scheme == "https" or local):
+        msg = "an identity provider's address begins with https://"
+        raise ValueError(msg)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        msg = "an identity provider's address has neither user, query nor fragment"
+        raise ValueError(msg)
+    return value
+
+
+ProviderUrl = Annotated[
+    str,
+    StringConstraints(min_length=8, max_length=512, pattern=r"^[\x21-\x7e]+$"),
+    AfterValidator(_provider_url),
+]
+_Audience = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=PRINTABLE)]
+_Claim = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=PRINTABLE)]
+
+
+class IdentityProvider(BaseModel):
+    """A tenant's own OpenID provider: whose tokens it is that we take, and what they allow."""
+
+    model_config = ConfigDict(frozen=True)
+
+    issuer: ProviderUrl
+    """Compared with `iss` character by character (OpenID Connect Core §3.1.3.7)."""
+    audiences: Annotated[tuple[_Audience, ...], Field(min_length=1, max_length=8)]
+    """One of them must be in `aud`. No two tenants have the same issuer and audience."""
+    algorithms: Annotated[tuple[SigningAlgorithm, ...], Field(min_length=1)] = (
+        SigningAlgorithm.RS256,
+        SigningAlgorithm.ES256,
+    )
+    jwks_uri: ProviderUrl | None = None
+    """Its keys; None: as its discovery document says (OpenID Connect Discovery §4)."""
+    role_claim: _Claim | None = None
+    """A claim that holds one role or several, or a path to it: `realm_access.roles`."""
+    roles: Annotated[dict[_Claim, Role], Field(max_length=100)] = {}
+    """What the claim's values mean here; of several the one that may most."""
+    default_role: Role | None = None
+    """Of whoever has none of these; None keeps them out."""
+    clock_skew_s: Annotated[int, Field(ge=0, le=300)] = 60
+
+    @model_validator(mode="after")
+    def _somebody_may_come_in(self) -> Self:
+        if self.default_role is None and not (self.role_claim and self.roles):
+            msg = "give 'role_claim' and 'roles', or a 'default_role'"
+            raise ValueError(msg)
+        return self
+
+
 class TenantStatus(StrEnum):
     """Whether a tenant may use the platform."""
 
@@ -67,11 +154,19 @@ class TenantRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     tenant: TenantId
-    name: _Name
+    name: Name
     status: TenantStatus = TenantStatus.ACTIVE
     requests_per_minute: int = 60_000
+    tokens_per_minute: int | None = None
+    """Input and output together; None does not limit them."""
+    user_requests_per_minute: int | None = None
+    """Of each user: an API key, or a subject of the tenant's identity provider."""
+    user_tokens_per_minute: int | None = None
+    max_connections: int | None = None
+    """WebSockets at once on one instance; None leaves it to the platform's setting."""
     weight: int = 1
     """Its share of the machines where tenants compete, relative to the others'."""
+    identity_providers: tuple[IdentityProvider, ...] = ()
     created_at: datetime
 
 
@@ -82,110 +177,12 @@ class KeyRecord(BaseModel):
 
     key_id: KeyId
     tenant: TenantId
-    name: _Name
+    name: Name
     hint: str
     """The key's last four characters, to recognise it by."""
+    role: Role = Role.MEMBER
     created_at: datetime
+    lifetime_s: int | None = None
+    """How long it was made for, and each that a rotation puts in its place; None: for ever."""
+    expires_at: datetime | None = None
     revoked_at: datetime | None = None
-
-
-class CreateTenant(BaseModel):
-    """Verb `create-tenant`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    tenant: TenantId
-    name: _Name
-    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000_000)] = 60_000
-    weight: Annotated[int, Field(ge=1, le=100)] = 1
-
-
-class CreateKey(BaseModel):
-    """Verb `create-key`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    tenant: TenantId
-    name: _Name
-
-
-class RevokeKey(BaseModel):
-    """Verb `revoke-key`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    key_id: KeyId
-
-
-class ListAccounts(BaseModel):
-    """Verbs `list-tenants` and `list-keys`; all tenants when None."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    tenant: TenantId | None = None
-
-
-class CreatedKey(BaseModel):
-    """Answer to `create-key`: the only time that the secret is shown."""
-
-    model_config = ConfigDict(frozen=True)
-
-    key: KeyRecord
-    secret: str
-
-
-class TenantList(BaseModel):
-    """Answer to `list-tenants`."""
-
-    model_config = ConfigDict(frozen=True)
-
-    tenants: tuple[TenantRecord, ...]
-
-
-class KeyList(BaseModel):
-    """Answer to `list-keys`."""
-
-    model_config = ConfigDict(frozen=True)
-
-    keys: tuple[KeyRecord, ...]
-
-
-class TenantCreated(BaseModel):
-    """Fact `account.tenant-created`."""
-
-    model_config = ConfigDict(frozen=True)
-
-    TYPE: ClassVar[str] = "penstock.account.tenant_created.v1"
-    FACT: ClassVar[str] = "tenant-created"
-
-    tenant: TenantId
-    name: _Name
-    requests_per_minute: int
-    created_at: datetime
-
-
-class KeyCreated(BaseModel):
-    """Fact `account.key-created`: neither the secret nor its hash."""
-
-    model_config = ConfigDict(frozen=True)
-
-    TYPE: ClassVar[str] = "penstock.account.key_created.v1"
-    FACT: ClassVar[str] = "key-created"
-
-    tenant: TenantId
-    key_id: KeyId
-    name: _Name
-    created_at: datetime
-
-
-class KeyRevoked(BaseModel):
-    """Fact `account.key-revoked`."""
-
-    model_config = ConfigDict(frozen=True)
-
-    TYPE: ClassVar[str] = "penstock.account.key_revoked.v1"
-    FACT: ClassVar[str] = "key-revoked"
-
-    tenant: TenantId
-    key_id: KeyId
-    revoked_at: datetime

@@ -13,7 +13,8 @@ from pathlib import Path
 import nats
 
 from penstock_shared.contracts import subjects
-from penstock_shared.contracts.accounts import CreatedKey, KeyRecord, TenantRecord
+from penstock_shared.contracts.account_commands import CreatedKey
+from penstock_shared.contracts.accounts import KeyRecord, TenantRecord
 
 INSTANCE = os.environ["PENSTOCK_INSTANCE"]
 SERVICE = INSTANCE.partition("-")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -10,21 +11,62 @@ from typing import Any, Final
 import asyncpg
 
 from penstock_billing.ports import AccountTransaction, OutboxEntry, StoredKey
-from penstock_shared.contracts.accounts import KeyRecord, TenantRecord, TenantStatus
+from penstock_shared.contracts.account_commands import KeyUse, ListedKey, ListKeys
+from penstock_shared.contracts.accounts import KeyRecord, TenantRecord
 from penstock_shared.contracts.errors import ConflictError, NotFoundError
 from penstock_shared.runtime.postgres import Postgres, translated
 
-_KEY_COLUMNS: Final = "sha256, key_id, tenant, name, hint, created_at, revoked_at"
-_TENANTS: Final = """
-select tenant, name, status, requests_per_minute, weight, created_at
-from billing.tenants where $1::text is null or tenant = $1 order by tenant"""
-_ADD_TENANT: Final = """
-insert into billing.tenants (tenant, name, status, requests_per_minute, weight, created_at)
-values ($1, $2, $3, $4, $5, $6)"""
+_TENANT_COLUMNS: Final = (
+    "tenant, name, status, requests_per_minute, tokens_per_minute, user_requests_per_minute, "
+    "user_tokens_per_minute, max_connections, weight, identity_providers, created_at"
+)
+_KEY_COLUMNS: Final = (
+    "sha256, key_id, tenant, name, hint, role, created_at, lifetime_s, expires_at, revoked_at"
+)
+# ruff: noqa: S608  nothing but constants is put together
+_TENANTS: Final = f"""
+select {_TENANT_COLUMNS} from billing.tenants
+where $1::text is null or tenant = $1 order by tenant"""
+_LOCK_TENANT: Final = f"select {_TENANT_COLUMNS} from billing.tenants where tenant = $1 for update"
+_ADD_TENANT: Final = f"""
+insert into billing.tenants ({_TENANT_COLUMNS})
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"""
+_CHANGE_TENANT: Final = f"""
+update billing.tenants set ({_TENANT_COLUMNS})
+= ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) where tenant = $1"""
+_FORGET_AUDIENCES: Final = "delete from billing.token_audiences where tenant = $1"
+_ADD_AUDIENCE: Final = """
+insert into billing.token_audiences (issuer, audience, tenant) values ($1, $2, $3)"""
 _KEYS: Final = f"""
 select {_KEY_COLUMNS} from billing.api_keys
-where $1::text is null or tenant = $1 order by created_at, key_id"""  # noqa: S608  constants
-_LOCK_KEY: Final = f"select {_KEY_COLUMNS} from billing.api_keys where key_id = $1 for update"  # noqa: S608
+where $1::text is null or tenant = $1 order by created_at, key_id"""
+_PAGE: Final = f"""
+select {_KEY_COLUMNS}, last_used_at from billing.api_keys
+where ($1::text is null or tenant = $1)
+  and ($2::text is null or (created_at, key_id) >
+      (select created_at, key_id from billing.api_keys where key_id = $2))
+order by created_at, key_id limit $3"""
+_WORKING_KEYS: Final = """
+select count(*) from billing.api_keys
+where tenant = $1 and revoked_at is null and (expires_at is null or expires_at > $2)"""
+_ADD_KEY: Final = f"""
+insert into billing.api_keys ({_KEY_COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"""
+_LOCK_KEY: Final = f"select {_KEY_COLUMNS} from billing.api_keys where key_id = $1 for update"
+_CHANGE_KEY: Final = """
+update billing.api_keys set expires_at = $2, revoked_at = $3 where key_id = $1"""
+# Locked in one order, whatever the reports say: two of them that overlap never deadlock.
+_NOTE_USES: Final = """
+with used as (
+    select key_id, max(least(at, $3)) as at
+    from unnest($1::text[], $2::timestamptz[]) as report (key_id, at) group by key_id
+), held as (
+    select key_id from billing.api_keys where key_id in (select key_id from used)
+    order by key_id for no key update
+)
+update billing.api_keys k set last_used_at = used.at
+from used join held using (key_id)
+where k.key_id = used.key_id and (k.last_used_at is null or k.last_used_at < used.at)
+returning 1"""
 _ENQUEUE: Final = """
 insert into billing.outbox (event_id, kind, key, event_type, payload, traceparent, created_at)
 values ($1, $2, $3, $4, $5, $6, $7)"""
@@ -45,21 +87,21 @@ class PostgresAccounts:
 
     async def tenants(self, tenant: str | None = None) -> list[TenantRecord]:
         """One tenant, or all."""
-        return [
-            TenantRecord(
-                tenant=row["tenant"],
-                name=row["name"],
-                status=TenantStatus(row["status"]),
-                requests_per_minute=row["requests_per_minute"],
-                weight=row["weight"],
-                created_at=row["created_at"],
-            )
-            for row in await self._postgres.fetch(_TENANTS, tenant)
-        ]
+        return [_tenant(row) for row in await self._postgres.fetch(_TENANTS, tenant)]
 
     async def keys(self, tenant: str | None = None) -> list[StoredKey]:
         """The keys of one tenant, or all, in the order of their making."""
         return [_stored_key(row) for row in await self._postgres.fetch(_KEYS, tenant)]
+
+    async def page(self, query: ListKeys) -> list[ListedKey]:
+        """As `keys`, with their last uses: one more than asked for, where there are more."""
+        rows = await self._postgres.fetch(_PAGE, query.tenant, query.after, query.limit + 1)
+        return [ListedKey(**dict(row)) for row in rows]
+
+    async def note_uses(self, uses: Sequence[KeyUse], now: datetime) -> int:
+        """Keep each key's latest use, none later than now; how many keys that moved forward."""
+        keys, times = [use.key_id for use in uses], [use.at for use in uses]
+        return len(await self._postgres.fetch(_NOTE_USES, keys, times, now))
 
 
 class _Transaction:
@@ -70,43 +112,56 @@ class _Transaction:
 
     async def add_tenant(self, record: TenantRecord) -> None:
         try:
-            await self._connection.execute(
-                _ADD_TENANT,
-                record.tenant,
-                record.name,
-                record.status.value,
-                record.requests_per_minute,
-                record.weight,
-                record.created_at,
-            )
+            await self._connection.execute(_ADD_TENANT, *_tenant_values(record))
         except asyncpg.UniqueViolationError as error:
             msg = f"The tenant '{record.tenant}' exists already."
             raise ConflictError(msg, code="already_exists", param="tenant") from error
+        await self._add_audiences(record)
+
+    async def lock_tenant(self, tenant: str) -> TenantRecord:
+        row = await self._connection.fetchrow(_LOCK_TENANT, tenant)
+        if row is None:
+            msg = f"There is no tenant '{tenant}': create it first."
+            raise NotFoundError(msg, code="tenant_not_found", param="tenant")
+        return _tenant(row)
+
+    async def change_tenant(self, record: TenantRecord) -> None:
+        await self._connection.execute(_CHANGE_TENANT, *_tenant_values(record))
+        await self._connection.execute(_FORGET_AUDIENCES, record.tenant)
+        await self._add_audiences(record)
+
+    async def _add_audiences(self, record: TenantRecord) -> None:
+        for provider in record.identity_providers:
+            for audience in provider.audiences:
+                try:
+                    await self._connection.execute(
+                        _ADD_AUDIENCE, provider.issuer, audience, record.tenant
+                    )
+                except asyncpg.UniqueViolationError as error:
+                    msg = (
+                        f"Tokens of '{provider.issuer}' for '{audience}' are taken already:"
+                        " ask the provider for an audience of this tenant's own."
+                    )
+                    raise ConflictError(
+                        msg, code="audience_taken", param="identity_providers"
+                    ) from error
+
+    async def working_keys(self, tenant: str, at: datetime) -> int:
+        return int(await self._connection.fetchval(_WORKING_KEYS, tenant, at))
 
     async def add_key(self, key: StoredKey) -> None:
-        record = key.record
-        try:
-            await self._connection.execute(
-                f"insert into billing.api_keys ({_KEY_COLUMNS})"  # noqa: S608  constants
-                " values ($1, $2, $3, $4, $5, $6, null)",
-                key.sha256,
-                record.key_id,
-                record.tenant,
-                record.name,
-                record.hint,
-                record.created_at,
-            )
-        except asyncpg.ForeignKeyViolationError as error:
-            msg = f"There is no tenant '{record.tenant}': create it first."
-            raise NotFoundError(msg, code="tenant_not_found", param="tenant") from error
+        fields = {"sha256": key.sha256, **key.record.model_dump()}
+        values = [fields[name] for name in _KEY_COLUMNS.split(", ")]
+        await self._connection.execute(_ADD_KEY, *values)
 
     async def lock_key(self, key_id: str) -> StoredKey | None:
         row = await self._connection.fetchrow(_LOCK_KEY, key_id)
         return None if row is None else _stored_key(row)
 
-    async def mark_revoked(self, key_id: str, revoked_at: datetime) -> None:
+    async def change_key(self, key: StoredKey) -> None:
+        record = key.record
         await self._connection.execute(
-            "update billing.api_keys set revoked_at = $2 where key_id = $1", key_id, revoked_at
+            _CHANGE_KEY, record.key_id, record.expires_at, record.revoked_at
         )
 
     async def enqueue(self, entries: Sequence[OutboxEntry]) -> None:
@@ -121,6 +176,19 @@ class _Transaction:
                 entry.traceparent,
                 entry.created_at,
             )
+
+
+def _tenant_values(record: TenantRecord) -> list[Any]:
+    fields = record.model_dump()
+    providers = [provider.model_dump(mode="json") for provider in record.identity_providers]
+    fields["identity_providers"] = json.dumps(providers)
+    return [fields[name] for name in _TENANT_COLUMNS.split(", ")]
+
+
+def _tenant(row: Any) -> TenantRecord:
+    fields = dict(row)
+    fields["identity_providers"] = json.loads(fields["identity_providers"])
+    return TenantRecord(**fields)
 
 
 def _stored_key(row: Any) -> StoredKey:

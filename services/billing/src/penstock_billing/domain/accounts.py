@@ -1,41 +1,21 @@
-"""What an act on an account writes and tells."""
+"""What an act on an account changes; `domain/announcements.py` says what the world learns."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
-from pydantic import BaseModel
-
-from penstock_billing.ports import OutboxEntry, OutboxKind, StoredKey
-from penstock_shared.contracts import subjects
-from penstock_shared.contracts.accounts import (
-    ACCOUNT_TOPIC,
-    CreateKey,
-    CreateTenant,
-    KeyCreated,
-    KeyRecord,
-    KeyRevoked,
-    TenantCreated,
-    TenantRecord,
-    hash_api_key,
-)
+from penstock_billing.ports import StoredKey
+from penstock_shared.contracts.account_commands import CreateKey, CreateTenant, UpdateTenant
+from penstock_shared.contracts.accounts import KeyRecord, Role, TenantRecord, hash_api_key
 from penstock_shared.contracts.errors import ConflictError
 from penstock_shared.contracts.ids import PLATFORM
 
+MAX_WORKING_KEYS: Final = 1_000
+"""Of one tenant: every service holds all keys in memory."""
 _HINT_CHARS: Final = 4
 _KEY_ID_BYTES: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """When something is done, under which trace, and where its events get their ids."""
-
-    at: datetime
-    traceparent: str | None
-    new_event_id: Callable[[], str]
 
 
 def new_tenant(command: CreateTenant, at: datetime) -> TenantRecord:
@@ -47,27 +27,54 @@ def new_tenant(command: CreateTenant, at: datetime) -> TenantRecord:
     if command.tenant == PLATFORM:
         msg = f"'{PLATFORM}' is the platform's own name: choose another for the tenant."
         raise ConflictError(msg, code="reserved_name", param="tenant")
-    return TenantRecord(
-        tenant=command.tenant,
-        name=command.name,
-        requests_per_minute=command.requests_per_minute,
-        weight=command.weight,
-        created_at=at,
-    )
+    return TenantRecord.model_validate({**command.model_dump(), "created_at": at})
+
+
+def updated_tenant(
+    record: TenantRecord, command: UpdateTenant
+) -> tuple[TenantRecord, tuple[str, ...]]:
+    """The tenant as `command` wants it, and the names of the fields that this changes."""
+    before = record.model_dump()
+    after = TenantRecord.model_validate(before | command.model_dump(exclude_unset=True))
+    changed = sorted(name for name, value in after.model_dump().items() if value != before[name])
+    return after, tuple(changed)
 
 
 def new_key(
     command: CreateKey, secret: str, at: datetime, random_bytes: Callable[[int], bytes]
 ) -> StoredKey:
     """The key that `command` asks for; of the secret only hash and last characters are kept."""
-    record = KeyRecord(
-        key_id=f"key_{random_bytes(_KEY_ID_BYTES).hex()}",
-        tenant=command.tenant,
-        name=command.name,
-        hint=secret[-_HINT_CHARS:],
-        created_at=at,
+    lifetime_s = command.expires_in_s
+    return _key(command.tenant, command.name, command.role, lifetime_s, secret, at, random_bytes)
+
+
+def rotated(
+    old: StoredKey,
+    overlap_s: int,
+    secret: str,
+    at: datetime,
+    random_bytes: Callable[[int], bytes],
+) -> tuple[StoredKey, StoredKey]:
+    """The old key, which ends after the overlap or earlier, and the one in its place.
+
+    Raises:
+        ConflictError: the old key works no more.
+    """
+    record = old.record
+    if not works(record, at):
+        msg = f"The key '{record.key_id}' is revoked or has expired: create a new one."
+        raise ConflictError(msg, code="key_has_ended", param="key_id")
+    end = at + timedelta(seconds=overlap_s)
+    ending = record.model_copy(update={"expires_at": min(end, record.expires_at or end)})
+    successor = _key(
+        record.tenant, record.name, record.role, record.lifetime_s, secret, at, random_bytes
     )
-    return StoredKey(sha256=hash_api_key(secret), record=record)
+    return StoredKey(old.sha256, ending), successor
+
+
+def works(key: KeyRecord, at: datetime) -> bool:
+    """Whether a key lets anybody in, as far as it itself is concerned."""
+    return key.revoked_at is None and (key.expires_at is None or key.expires_at > at)
 
 
 def revoked(key: StoredKey, at: datetime) -> StoredKey:
@@ -75,58 +82,23 @@ def revoked(key: StoredKey, at: datetime) -> StoredKey:
     return StoredKey(key.sha256, key.record.model_copy(update={"revoked_at": at}))
 
 
-def tell_tenant_created(record: TenantRecord, act: Act) -> list[OutboxEntry]:
-    """What the world learns of a new tenant: the bucket first, then the fact."""
-    fact = TenantCreated(
-        tenant=record.tenant,
-        name=record.name,
-        requests_per_minute=record.requests_per_minute,
-        created_at=record.created_at,
+def _key(
+    tenant: str,
+    name: str,
+    role: Role,
+    lifetime_s: int | None,
+    secret: str,
+    at: datetime,
+    random_bytes: Callable[[int], bytes],
+) -> StoredKey:
+    record = KeyRecord(
+        key_id=f"key_{random_bytes(_KEY_ID_BYTES).hex()}",
+        tenant=tenant,
+        name=name,
+        hint=secret[-_HINT_CHARS:],
+        role=role,
+        created_at=at,
+        lifetime_s=lifetime_s,
+        expires_at=None if lifetime_s is None else at + timedelta(seconds=lifetime_s),
     )
-    return [
-        _entry(act, OutboxKind.TENANT, record.tenant, record),
-        _fact(act, record.tenant, fact),
-    ]
-
-
-def tell_key_created(key: StoredKey, act: Act) -> list[OutboxEntry]:
-    """What the world learns of a new key."""
-    record = key.record
-    fact = KeyCreated(
-        tenant=record.tenant,
-        key_id=record.key_id,
-        name=record.name,
-        created_at=record.created_at,
-    )
-    return [_entry(act, OutboxKind.KEY, key.sha256, record), _fact(act, record.tenant, fact)]
-
-
-def tell_key_revoked(key: StoredKey, act: Act) -> list[OutboxEntry]:
-    """What the world learns of a revocation; the record stays, so that it can be told why."""
-    record = key.record
-    fact = KeyRevoked(tenant=record.tenant, key_id=record.key_id, revoked_at=act.at)
-    return [_entry(act, OutboxKind.KEY, key.sha256, record), _fact(act, record.tenant, fact)]
-
-
-def _entry(act: Act, kind: OutboxKind, key: str, record: BaseModel) -> OutboxEntry:
-    return OutboxEntry(
-        event_id=act.new_event_id(),
-        kind=kind,
-        key=key,
-        event_type=None,
-        payload=record.model_dump_json(),
-        created_at=act.at,
-        traceparent=act.traceparent,
-    )
-
-
-def _fact(act: Act, tenant: str, fact: TenantCreated | KeyCreated | KeyRevoked) -> OutboxEntry:
-    return OutboxEntry(
-        event_id=act.new_event_id(),
-        kind=OutboxKind.FACT,
-        key=subjects.topic_event(tenant, ACCOUNT_TOPIC, fact.FACT),
-        event_type=fact.TYPE,
-        payload=fact.model_dump_json(),
-        created_at=act.at,
-        traceparent=act.traceparent,
-    )
+    return StoredKey(sha256=hash_api_key(secret), record=record)

@@ -1,4 +1,4 @@
-"""Operator commands about accounts: one method per verb."""
+"""Commands about accounts: one method per verb."""
 
 from __future__ import annotations
 
@@ -9,28 +9,43 @@ from pydantic import BaseModel, ValidationError
 
 from penstock_billing import metrics
 from penstock_billing.domain.accounts import (
-    Act,
+    MAX_WORKING_KEYS,
     new_key,
     new_tenant,
     revoked,
+    rotated,
+    updated_tenant,
+)
+from penstock_billing.domain.announcements import (
+    Act,
     tell_key_created,
     tell_key_revoked,
+    tell_key_rotated,
     tell_tenant_created,
+    tell_tenant_updated,
 )
-from penstock_billing.ports import AccountStore
-from penstock_shared.contracts.accounts import (
+from penstock_billing.ports import AccountStore, AccountTransaction, StoredKey
+from penstock_shared.contracts.account_commands import (
     CreatedKey,
     CreateKey,
     CreateTenant,
     KeyList,
-    KeyRecord,
+    KeyUseNoted,
     ListAccounts,
+    ListKeys,
+    ReportKeyUse,
     RevokeKey,
+    RotateKey,
     TenantList,
-    TenantRecord,
-    make_api_key,
+    UpdateTenant,
 )
-from penstock_shared.contracts.errors import NotFoundError, PenstockError, SchemaError
+from penstock_shared.contracts.accounts import KeyRecord, TenantRecord, make_api_key
+from penstock_shared.contracts.errors import (
+    ConflictError,
+    NotFoundError,
+    PenstockError,
+    SchemaError,
+)
 from penstock_shared.runtime.clock import Clock, IdSource
 from penstock_shared.runtime.telemetry import child_traceparent, log
 
@@ -46,7 +61,7 @@ class Relay(Protocol):
 
 
 class AccountCommands:
-    """Answers operator commands. An answer is sent after its effect is visible everywhere."""
+    """Answers commands. An answer is sent after its effect is visible everywhere."""
 
     def __init__(
         self,
@@ -63,10 +78,13 @@ class AccountCommands:
         self._random_bytes = random_bytes
         self._verbs: dict[str, Callable[[bytes, Act], Awaitable[BaseModel]]] = {
             "create-tenant": self._create_tenant,
-            "create-key": self._create_key,
-            "revoke-key": self._revoke_key,
+            "update-tenant": self._update_tenant,
             "list-tenants": self._list_tenants,
+            "create-key": self._create_key,
+            "rotate-key": self._rotate_key,
+            "revoke-key": self._revoke_key,
             "list-keys": self._list_keys,
+            "report-key-use": self._report_key_use,
         }
 
     async def on_command(self, verb: str, payload: bytes, traceparent: str | None) -> BaseModel:
@@ -97,39 +115,86 @@ class AccountCommands:
         await self._relay.flush()
         return record
 
-    async def _create_key(self, payload: bytes, act: Act) -> CreatedKey:
-        secret = make_api_key(self._random_bytes)
-        key = new_key(_parse(CreateKey, payload), secret, act.at, self._random_bytes)
+    async def _update_tenant(self, payload: bytes, act: Act) -> TenantRecord:
+        command = _parse(UpdateTenant, payload)
         async with self._store.transaction() as transaction:
-            await transaction.add_key(key)
-            await transaction.enqueue(tell_key_created(key, act))
-        log().info("key.created", tenant=key.record.tenant, key_id=key.record.key_id)
+            before = await transaction.lock_tenant(command.tenant)
+            record, changed = updated_tenant(before, command)
+            if changed:
+                await transaction.change_tenant(record)
+                await transaction.enqueue(tell_tenant_updated(record, changed, act))
+                log().info("tenant.updated", tenant=record.tenant, changed=changed)
+        # Also when nothing changed: the entry of an earlier update may still wait in the outbox.
         await self._relay.flush()
-        return CreatedKey(key=key.record, secret=secret)
-
-    async def _revoke_key(self, payload: bytes, act: Act) -> KeyRecord:
-        key_id = _parse(RevokeKey, payload).key_id
-        async with self._store.transaction() as transaction:
-            key = await transaction.lock_key(key_id)
-            if key is None:
-                msg = f"There is no key '{key_id}': the list of keys shows their ids."
-                raise NotFoundError(msg, code="key_not_found", param="key_id")
-            if key.record.revoked_at is None:
-                key = revoked(key, act.at)
-                await transaction.mark_revoked(key_id, act.at)
-                await transaction.enqueue(tell_key_revoked(key, act))
-                log().info("key.revoked", tenant=key.record.tenant, key_id=key_id)
-        # Also when it was revoked before: its entry may still wait in the outbox.
-        await self._relay.flush()
-        return key.record
+        return record
 
     async def _list_tenants(self, payload: bytes, _: Act) -> TenantList:
         query = _parse(ListAccounts, payload)
         return TenantList(tenants=tuple(await self._store.tenants(query.tenant)))
 
+    async def _create_key(self, payload: bytes, act: Act) -> CreatedKey:
+        command = _parse(CreateKey, payload)
+        secret = make_api_key(self._random_bytes)
+        key = new_key(command, secret, act.at, self._random_bytes)
+        async with self._store.transaction() as transaction:
+            await _require_room(transaction, command.tenant, act)
+            await transaction.add_key(key)
+            await transaction.enqueue(tell_key_created(key, command.by, act))
+        log().info("key.created", tenant=key.record.tenant, key_id=key.record.key_id)
+        await self._relay.flush()
+        return CreatedKey(key=key.record, secret=secret)
+
+    async def _rotate_key(self, payload: bytes, act: Act) -> CreatedKey:
+        command = _parse(RotateKey, payload)
+        secret = make_api_key(self._random_bytes)
+        async with self._store.transaction() as transaction:
+            old = await _lock_key(transaction, command)
+            ending, successor = rotated(old, command.overlap_s, secret, act.at, self._random_bytes)
+            await _require_room(transaction, old.record.tenant, act)
+            await transaction.add_key(successor)
+            await transaction.change_key(ending)
+            await transaction.enqueue(tell_key_rotated(ending, successor, command.by, act))
+        log().info("key.rotated", key_id=command.key_id, successor=successor.record.key_id)
+        await self._relay.flush()
+        return CreatedKey(key=successor.record, secret=secret)
+
+    async def _revoke_key(self, payload: bytes, act: Act) -> KeyRecord:
+        command = _parse(RevokeKey, payload)
+        async with self._store.transaction() as transaction:
+            key = await _lock_key(transaction, command)
+            if key.record.revoked_at is None:
+                key = revoked(key, act.at)
+                await transaction.change_key(key)
+                await transaction.enqueue(tell_key_revoked(key, command.by, act))
+                log().info("key.revoked", tenant=key.record.tenant, key_id=command.key_id)
+        # Also when it was revoked before: its entry may still wait in the outbox.
+        await self._relay.flush()
+        return key.record
+
     async def _list_keys(self, payload: bytes, _: Act) -> KeyList:
-        query = _parse(ListAccounts, payload)
-        return KeyList(keys=tuple(key.record for key in await self._store.keys(query.tenant)))
+        query = _parse(ListKeys, payload)
+        found = await self._store.page(query)
+        return KeyList(keys=tuple(found[: query.limit]), has_more=len(found) > query.limit)
+
+    async def _report_key_use(self, payload: bytes, act: Act) -> KeyUseNoted:
+        report = _parse(ReportKeyUse, payload)
+        return KeyUseNoted(noted=await self._store.note_uses(report.uses, act.at))
+
+
+async def _lock_key(transaction: AccountTransaction, command: RotateKey | RevokeKey) -> StoredKey:
+    key = await transaction.lock_key(command.key_id)
+    if key is None or command.tenant not in {None, key.record.tenant}:
+        msg = f"There is no key '{command.key_id}': the list of keys shows their ids."
+        raise NotFoundError(msg, code="key_not_found", param="key_id")
+    return key
+
+
+async def _require_room(transaction: AccountTransaction, tenant: str, act: Act) -> None:
+    """Holds the tenant until the transaction ends, so that the count stays true."""
+    await transaction.lock_tenant(tenant)
+    if await transaction.working_keys(tenant, act.at) >= MAX_WORKING_KEYS:
+        msg = f"The tenant '{tenant}' has {MAX_WORKING_KEYS} keys that work: revoke one."
+        raise ConflictError(msg, code="too_many_keys", param="tenant")
 
 
 def _parse(command: type[C], payload: bytes) -> C:
