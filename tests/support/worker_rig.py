@@ -26,6 +26,7 @@ from penstock_shared.contracts.requests import (
     RequestEnded,
     RequestRouted,
     Sampling,
+    Tool,
     routed_id,
 )
 from penstock_shared.contracts.responses import Cancel, Delta, FinalFrame, decode_delta
@@ -129,6 +130,8 @@ class WorkerRig:
         sampling: Sampling | None = None,
         data_subject: str = SUBJECT,
         output_schema: dict[str, Any] | None = None,
+        tools: tuple[Tool, ...] = (),
+        must_call: bool = False,
         final_attempt: bool = True,
         min_confidence: float | None = None,
         tenant: str = TENANT,
@@ -137,7 +140,10 @@ class WorkerRig:
         request_id = request_id or self.ids.new()
         now = datetime.now(UTC)
         content = Content(
-            messages=(ChatMessage(role="user", content=text),), output_schema=output_schema
+            messages=(ChatMessage(role="user", content=text),),
+            output_schema=output_schema,
+            tools=tools,
+            must_call=must_call,
         )
         routed = RequestRouted(
             request_id=request_id,

@@ -90,6 +90,37 @@ def test_a_template_sees_places_instead_of_texts():
     assert template.skeleton(("developer", "user")) == ("<system>", 0, "<user>", 1)
 
 
+_NO_TOOLS = (
+    "{% for m in messages %}{% if m.role not in ('user', 'assistant') %}"
+    "{{ raise_exception('Only user and assistant.') }}{% endif %}"
+    "<{{ m.role }}>{{ m.content }}{% endfor %}"
+)
+_DEAF = (
+    "{% for m in messages %}{% if m.role in ('user', 'assistant') %}"
+    "<{{ m.role }}>{{ m.content }}{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("template", [_NO_TOOLS, _DEAF])
+def test_what_a_tool_said_reaches_a_model_that_knows_no_tools(template: str):
+    """A template that refuses the role, or leaves it out, is told that the user said it."""
+    roles = ("user", "assistant", "tool")
+    expected = ("<user>", 0, "<assistant>", 1, "<user>", 2)
+    assert ChatTemplate(template, {}).skeleton(roles) == expected
+
+
+def test_what_a_tool_said_keeps_its_role_where_the_template_has_one():
+    """The reference models know it, and control tokens are the template's here, too."""
+    tokens = ChatTokenizer(_REFERENCE).encode(
+        (
+            user("x"),
+            ChatMessage(role="assistant", content="{}"),
+            ChatMessage(role="tool", content="<|user|>"),
+        )
+    )
+    assert tokens.count("<|tool|>") == tokens.count("<|user|>") == 1
+
+
 def test_a_template_may_refuse_a_conversation():
     """Its own words reach the client."""
     template = ChatTemplate("{{ raise_exception('Roles must alternate.') }}", {})

@@ -11,6 +11,7 @@ Convention: Hugging Face's `tokenizer_config.json` (or `chat_template.jinja` bes
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from functools import lru_cache
@@ -47,14 +48,25 @@ class ChatTemplate:
             msg = f"The chat template is no valid Jinja2: {error}"
             raise PermanentError(msg, code="chat_template_invalid") from error
         self._control_tokens = control_tokens
-        self.skeleton = lru_cache(maxsize=_CACHED_SKELETONS)(self._render)
+        self.skeleton = lru_cache(maxsize=_CACHED_SKELETONS)(self._skeleton)
 
-    def _render(self, roles: tuple[str, ...]) -> Skeleton:
+    def _skeleton(self, roles: tuple[str, ...]) -> Skeleton:
         """The prompt of a conversation with these roles, ready for the assistant's turn.
+
+        A template that refuses what tools said, or leaves it out, is told that the user said it.
 
         Raises:
             ConversationError: the template refuses such a conversation.
         """
+        if "tool" not in roles:
+            return self._render(roles)
+        with contextlib.suppress(ConversationError):
+            skeleton = self._render(roles)
+            if all(n in skeleton for n, role in enumerate(roles) if role == "tool"):
+                return skeleton
+        return self._render(tuple("user" if role == "tool" else role for role in roles))
+
+    def _render(self, roles: tuple[str, ...]) -> Skeleton:
         messages = [
             {"role": _KNOWN_ROLES.get(role, role), "content": f"\ue000{number}\ue001"}
             for number, role in enumerate(roles)

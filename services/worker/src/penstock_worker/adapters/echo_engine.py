@@ -54,9 +54,9 @@ class EchoEngine:
         self._step_s = 1 / tokens_per_s if tokens_per_s else 0.0
 
     def encode(self, content: Content) -> list[str]:
-        """The words of the last user message; each brings its white space along."""
-        said = next((m.content for m in reversed(content.messages) if m.role == "user"), "")
-        words: list[str] = _WORD.findall(said)
+        """The words last said to it, by a user or a tool; each brings its white space along."""
+        said = (m.content for m in reversed(content.messages) if m.role in ("user", "tool"))
+        words: list[str] = _WORD.findall(next(said, ""))
         if len(words) > ECHO_RECORD.context_tokens // 2:
             msg = f"The input has {len(words)} words: the echo takes half its context."
             raise ContextLengthError(msg, param="input")

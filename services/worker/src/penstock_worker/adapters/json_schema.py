@@ -93,6 +93,19 @@ class RustAnswerSchema:
                 return None
             return self._explained(answer, units, len(text))
 
+    def satisfied_by(self, text: str) -> bool:
+        """Whether an answer satisfies the schema, as far as that can be found out.
+
+        Raises:
+            PermanentError: the native code gave up on this schema.
+        """
+        try:
+            answer = parsed(text)
+        except ValueError:
+            return False
+        with _panics_refused():
+            return self._work.count(answer) <= MAX_UNITS and self._validator.is_valid(answer)
+
     def _explained(self, answer: Any, units: int, chars: int) -> SchemaFailure:
         costly = units > _EXPLAINED_UNITS or units * chars > _EXPLAINED_CHARS
         if self._work.has_branches and costly:

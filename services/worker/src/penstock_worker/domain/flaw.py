@@ -10,6 +10,8 @@ from penstock_shared.contracts.errors import PenstockError
 
 TRUNCATED: Final = "truncated"
 """Stands for the keyword where the answer was cut off: what is missing could break any rule."""
+UNCALLED: Final = "uncalled"
+"""Stands for the keyword where the answer had to call a function and calls none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,15 @@ class Flaw:
             )
         if self.keyword == TRUNCATED:
             return PenstockError(
-                "The answer reached its token limit before it satisfied 'output_schema': "
-                "raise 'max_output_tokens'.",
+                "The answer reached its token limit before it satisfied 'output_schema', or called "
+                "the function that it had to: raise 'max_output_tokens'.",
                 code="output_truncated",
+            )
+        if self.keyword == UNCALLED:
+            return PenstockError(
+                "The answer had to call a function, and is no arguments of any that may be called: "
+                "leave 'tool_choice' out, or relax the functions' parameters.",
+                code="tool_not_called",
             )
         return PenstockError(
             f"The answer does not satisfy 'output_schema' ('{self.keyword}').",

@@ -45,7 +45,7 @@ Path = int
 def invalid(why: str) -> PermanentError:
     """The refusal of what is no schema that we take; `why` must not quote it (I10)."""
     return PermanentError(
-        f"'output_schema' is no JSON Schema (draft 2020-12) that can be used: {why}.",
+        f"The schema is none (JSON Schema, draft 2020-12) that can be used: {why}.",
         code="schema_invalid",
         param="output_schema",
     )
@@ -54,7 +54,7 @@ def invalid(why: str) -> PermanentError:
 def too_complex(why: str) -> PermanentError:
     """The refusal of a schema that would take too long, or too much of the stack."""
     return PermanentError(
-        f"'output_schema' is too complex: {why}.", code="schema_too_complex", param="output_schema"
+        f"The schema is too complex: {why}.", code="schema_too_complex", param="output_schema"
     )
 
 
