@@ -15,6 +15,7 @@ from tests.support.realtime_backend import Backend
 from penstock_realtime.app import App
 from penstock_shared.contracts.accounts import (
     KeyRecord,
+    Role,
     TenantRecord,
     TenantStatus,
     hash_api_key,
@@ -61,7 +62,9 @@ class Edge:
         return await add_account(self.broker, tenant, per_minute)
 
 
-async def add_account(broker: Broker, tenant: str, per_minute: int = 60_000) -> Account:
+async def add_account(
+    broker: Broker, tenant: str, per_minute: int = 60_000, role: Role = Role.MEMBER
+) -> Account:
     """What billing writes to the buckets."""
     now = datetime.now(UTC)
     record = TenantRecord(
@@ -73,6 +76,7 @@ async def add_account(broker: Broker, tenant: str, per_minute: int = 60_000) -> 
         tenant=tenant,
         name="test",
         hint=secret[-4:],
+        role=role,
         created_at=now,
     )
     await put(broker, Bucket.TENANTS, tenant, record.model_dump_json().encode())
