@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
 from penstock_realtime import metrics
+from penstock_realtime.domain.parameters import invalid, parse_object
 from penstock_realtime.ports import LoginCodec
 from penstock_realtime.serving.lookup import Lookup
-from penstock_shared.contracts.errors import ErrorReply, PenstockError, SchemaError, public_error
+from penstock_realtime.serving.replay import deltas_after
+from penstock_shared.contracts.errors import (
+    ErrorReply,
+    PenstockError,
+    RateLimitedError,
+    public_error,
+)
 from penstock_shared.contracts.ids import parse_request_id
-from penstock_shared.contracts.responses import RequestGet
+from penstock_shared.contracts.responses import RequestGet, RequestState
 from penstock_shared.contracts.subjects import may_reply_to, parse, tenant_permissions
 from penstock_shared.runtime.access import AccessControl
+from penstock_shared.runtime.clock import Clock
+from penstock_shared.runtime.gcra import wait_us
+from penstock_shared.runtime.local_rate_limit import LocalBuckets
+from penstock_shared.runtime.rate_tiers import Limit
 from penstock_shared.runtime.telemetry import log
 
-_LOOKUPS_AT_ONCE = 64
+_LOOKUPS_AT_ONCE: Final = 64
+_PER_MINUTE: Final = 6000
+"""What one tenant may ask of one instance; a replay, which reads the stream, counts as ten."""
+_REPLAY_COST: Final = 10
 
 
 class RequestGetHandler:
     """Answers `v1.<tenant>.requests.get`."""
 
-    def __init__(self, lookup: Lookup) -> None:
+    def __init__(self, lookup: Lookup, clock: Clock) -> None:
         self._lookup = lookup
+        self._clock = clock
+        self._asked = LocalBuckets()
         self._slots = asyncio.Semaphore(_LOOKUPS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -45,21 +62,37 @@ class RequestGetHandler:
 
     async def _respond(self, tenant: str, msg: Msg) -> None:
         try:
-            answer = await self._answer(tenant, msg.data)
+            state = await self._state(tenant, msg.data)
+            answer = state.model_dump_json().encode()
         except Exception as error:  # noqa: BLE001  whoever asks gets an answer
             if not isinstance(error, PenstockError):
                 log().error("request_get.failed", exc_info=error)
             answer = ErrorReply(error=public_error(error).body()).model_dump_json().encode()
         await msg.respond(answer)
 
-    async def _answer(self, tenant: str, data: bytes) -> bytes:
+    async def _state(self, tenant: str, data: bytes) -> RequestState:
+        given = parse_object(data)
+        self._count(tenant, _REPLAY_COST if "after_delta" in given else 1)
         try:
-            asked = RequestGet.model_validate_json(data)
+            asked = RequestGet.model_validate(given)
         except ValidationError as error:
-            msg = 'Expected {"request_id": "…"}.'
-            raise SchemaError(msg, param="request_id") from error
-        state = await self._lookup.state(tenant, parse_request_id(asked.request_id))
-        return state.model_dump_json().encode()
+            raise invalid(error) from error
+        request_id = parse_request_id(asked.request_id)
+        state = await self._lookup.state(tenant, request_id)
+        if asked.after_delta is None or state.final is not None:
+            return state
+        frames = self._lookup.sources.frames
+        deltas, more = await deltas_after(frames, tenant, request_id, asked.after_delta)
+        return state.model_copy(update={"deltas": deltas, "more": more})
+
+    def _count(self, tenant: str, cost: int) -> None:
+        limit = Limit(tenant, "requests", "of this tenant", _PER_MINUTE, cost, shared=False)
+        now_us = int(self._clock.monotonic_s() * 1_000_000)
+        fits, (level,) = self._asked.take([limit], now_us)
+        if not fits:
+            wait_s = wait_us(level, _PER_MINUTE, cost) / 1_000_000
+            msg = f"Over {limit.name} on 'requests.get': come back in {wait_s:.1f} s."
+            raise RateLimitedError(msg, retry_after_s=wait_s)
 
 
 class LoginHandler:
@@ -78,6 +111,6 @@ class LoginHandler:
             metrics.NATS_LOGINS.labels("refused").inc()
             await msg.respond(self._codec.refuse(request, error.code))
             return
-        tenant, key_id = identity.tenant.tenant, identity.key.key_id
+        tenant, key_id = identity.tenant.tenant, identity.key_id
         metrics.NATS_LOGINS.labels("granted").inc()
         await msg.respond(self._codec.grant(request, key_id, tenant_permissions(tenant)))

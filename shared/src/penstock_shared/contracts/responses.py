@@ -24,7 +24,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from penstock_shared.contracts.errors import ErrorBody
-from penstock_shared.contracts.ids import RequestId, RunId
+from penstock_shared.contracts.ids import RunId
 from penstock_shared.contracts.requests import RequestEnded, Status
 from penstock_shared.contracts.usage import Usage
 
@@ -150,7 +150,7 @@ class RequestGet(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    request_id: RequestId
+    request_id: str
     after_delta: Annotated[int, Field(ge=-1)] | None = None
     """Also answer with the deltas after this one; -1 for all of them."""
 
