@@ -8,7 +8,7 @@ from array import array
 from base64 import b64decode, b64encode
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from penstock_realtime.domain.generation_request import GenerationRequest
 from penstock_realtime.errors import FailedError
@@ -39,16 +39,10 @@ def embedding_list(request: GenerationRequest, final: FinalFrame) -> dict[str, A
     if final.status is not Status.COMPLETED:
         raise FailedError(final)
     try:
-        answer = _Vectors.model_validate_json(final.text)
-    except ValidationError as error:
+        vectors = _vectors(_Vectors.model_validate_json(final.text), request.echo)
+    except ValueError as error:
         msg = "The answer under this key is no embedding: use a key of its own."
         raise ConflictError(msg, code="idempotency_key_reused", param="Idempotency-Key") from error
-    wanted = request.echo["dimensions"] or answer.dimensions
-    as_floats = request.echo["encoding_format"] == "float"
-    vectors: list[Any] = list(answer.embeddings)
-    if as_floats or wanted < answer.dimensions:  # else not even decoded
-        decoded = [shortened(floats(vector), wanted) for vector in answer.embeddings]
-        vectors = [v.tolist() for v in decoded] if as_floats else [encoded(v) for v in decoded]
     tokens = final.usage.input_tokens
     return {
         "object": "list",
@@ -59,6 +53,15 @@ def embedding_list(request: GenerationRequest, final: FinalFrame) -> dict[str, A
         "model": final.model,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
+
+
+def _vectors(answer: _Vectors, asked: dict[str, Any]) -> list[Any]:
+    dimensions = asked["dimensions"] or answer.dimensions
+    as_floats = asked["encoding_format"] == "float"
+    if not as_floats and dimensions >= answer.dimensions:
+        return list(answer.embeddings)  # not even decoded
+    decoded = [shortened(floats(vector), dimensions) for vector in answer.embeddings]
+    return [vector.tolist() for vector in decoded] if as_floats else list(map(encoded, decoded))
 
 
 def floats(vector: str) -> array[float]:
