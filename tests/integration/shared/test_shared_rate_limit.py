@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -71,7 +72,7 @@ async def test_instances_at_once_let_through_exactly_the_limit(redis_url: str) -
     ],
 )
 async def test_each_tier_refuses_and_says_so(
-    redis_url: str, given: dict[str, int], platform: dict[str, int], name: str
+    redis_url: str, given: dict[str, Any], platform: dict[str, Any], name: str
 ) -> None:
     """The fourth of three, in any tier and either unit, is refused with the limit's name."""
     async with Redis.from_url(redis_url) as redis:

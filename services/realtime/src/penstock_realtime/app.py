@@ -37,7 +37,7 @@ from penstock_realtime.http.embeddings import EmbeddingsApi
 from penstock_realtime.http.front import Front
 from penstock_realtime.http.generation import Generations
 from penstock_realtime.http.models import ModelsApi
-from penstock_realtime.http.protocol import server_options
+from penstock_realtime.http.protocol import WireLimits, server_options
 from penstock_realtime.http.responses import ResponsesApi
 from penstock_realtime.http.retrieval import RetrievalApi
 from penstock_realtime.http.socket import SocketServices
@@ -226,7 +226,7 @@ class App:
         return responses
 
     async def _bind(self, broker: Broker, lookup: Lookup, access: AccessControl) -> None:
-        gets = RequestGetHandler(lookup)
+        gets = RequestGetHandler(lookup, self._clock)
         await broker.client.subscribe(
             subjects.EVERY_REQUEST_GET, queue=QUEUE_GROUP, cb=gets.on_request_get
         )
@@ -280,11 +280,18 @@ class App:
             models=ModelsApi(authentication, mirrors.models),
             sockets=sockets,
         )
-        front = Front(api, ids)
+        front = Front(api, ids, settings.trusted_proxies)
         options = server_options(
             settings.max_header_bytes,
             settings.max_body_bytes,
             websocket_deflate=settings.websocket_deflate,
+            limits=WireLimits(
+                head_timeout_s=settings.header_timeout_s,
+                body_timeout_s=settings.body_timeout_s,
+                keep_alive_s=settings.keep_alive_timeout_s,
+                per_address=settings.max_connections_per_address,
+                trusted=settings.trusted_proxies,
+            ),
         )
         server = HttpServer(front, settings.http_host, settings.http_port, **options)
         return _Doors(server, front, sockets)

@@ -7,7 +7,24 @@ from typing import Final
 from prometheus_client import Counter, Gauge, Histogram
 
 REQUESTS: Final = Counter(
-    "penstock_realtime_requests_total", "Answered requests.", ["route", "status"]
+    "penstock_realtime_requests_total",
+    "Answered requests, by endpoint; `protocol` is what no endpoint has seen.",
+    ["route", "status"],
+)
+REQUEST_DURATION_S: Final = Histogram(
+    "penstock_realtime_request_seconds",
+    "From a request's head to the end of its answer, streams included.",
+    ["route", "status"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120),
+)
+TIME_TO_FIRST_BYTE_S: Final = Histogram(
+    "penstock_realtime_time_to_first_byte_seconds",
+    "From a request's head to the first byte of its answer's body.",
+    ["route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120),
+)
+IN_FLIGHT: Final = Gauge(
+    "penstock_realtime_requests_in_flight", "Requests whose answer has not ended.", ["route"]
 )
 WS_ACTIVE: Final = Gauge("penstock_realtime_ws_active_connections", "Open WebSockets.")
 WS_HANDSHAKE_FAILURES: Final = Counter(

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
 
 from penstock_shared.runtime.settings import LimitSettings
+
+
+def _split(networks: object) -> object:
+    """Of `PENSTOCK_TRUSTED_PROXIES`."""
+    if not isinstance(networks, str):
+        return networks
+    return [network.strip() for network in networks.split(",") if network.strip()]
 
 
 class Settings(LimitSettings):
@@ -26,6 +35,18 @@ class Settings(LimitSettings):
     """For how long a response with `store` can be retrieved."""
     max_body_bytes: int = 1024 * 1024
     max_header_bytes: int = 32 * 1024
+    header_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """For a request's whole head."""
+    body_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    """How long a request's body may make no progress."""
+    keep_alive_timeout_s: Annotated[float, Field(gt=0)] = 75.0
+    """How long a connection may idle between requests."""
+    max_connections_per_address: Annotated[int, Field(ge=1)] = 8192
+    """TCP connections at once on this instance, WebSockets included; not of trusted proxies."""
+    trusted_proxies: Annotated[
+        tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)
+    ] = ()
+    """Networks in CIDR notation, separated by commas, whose X-Forwarded-For is believed."""
     admission_timeout_s: float = 10.0
     """How long the router may take to say "accepted"."""
     silence_s: float = 1.0

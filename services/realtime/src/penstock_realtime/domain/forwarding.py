@@ -9,7 +9,6 @@ from ipaddress import (
     IPv6Address,
     IPv6Network,
     ip_address,
-    ip_network,
 )
 from typing import Final, TypeAlias
 
@@ -19,13 +18,10 @@ _SITE_BITS: Final = 64
 """What one subscriber gets of IPv6 (RFC 6177 §2): within it addresses cost nothing."""
 
 
-def parse_networks(text: str) -> Networks:
-    """Networks in CIDR notation, separated by commas.
-
-    Raises:
-        ValueError: one of them is none; the message quotes it.
-    """
-    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+def is_trusted(peer: str, trusted: Networks) -> bool:
+    """Whether a connection comes from a proxy that is believed."""
+    found = _parse(peer) if trusted else None
+    return found is not None and any(found in network for network in trusted)
 
 
 def client_of(peer: str, forwarded_for: Sequence[str], trusted: Networks) -> str:

@@ -9,30 +9,58 @@ everything before it, for ever if it never does.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, Final
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
+from websockets.http11 import Response
+from websockets.server import ServerProtocol
 
+from penstock_realtime.http.answers import SECURITY_HEADERS, refusal
 from penstock_shared.contracts.errors import ErrorBody, ErrorReply
 
 _MAX_FRAGMENTS: Final = 1024
 """Held apart; more of one message are joined on the way."""
-_INVALID: Final = ErrorReply(
-    error=ErrorBody(
-        message="Not a WebSocket handshake: RFC 6455, section 4.1, says what to send.",
-        type="invalid_request_error",
-        code="invalid_handshake",
-    )
+_INVALID: Final = ErrorBody(
+    message="Not a WebSocket handshake: RFC 6455, section 4, says what to send.",
+    type="invalid_request_error",
+    code="invalid_handshake",
 )
+
+
+class _Handshake(ServerProtocol):
+    """Answers that are no upgrade look like every other answer of the edge."""
+
+    def send_response(self, response: Response) -> None:
+        """Send it, with the security headers; a refusal in the API's error format."""
+        headers = response.headers
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            if headers.get("content-type", "").startswith("text/plain"):
+                response.body = ErrorReply(error=_INVALID).model_dump_json().encode()
+                del headers["content-type"], headers["content-length"]
+                headers["content-type"] = "application/json"
+                headers["content-length"] = str(len(response.body))
+            for name, value in SECURITY_HEADERS:
+                headers.setdefault(name, value)
+        super().send_response(response)
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
     """One WebSocket."""
 
+    on_lost: Callable[[], None]
+    """Called once the connection is gone."""
+
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
+        self.conn = _Handshake(
+            extensions=self.conn.available_extensions,
+            max_size=self.config.ws_max_size,
+            logger=self.conn.logger,
+        )
         self._held_pong = b""
         self._abort_timer: asyncio.TimerHandle | None = None
 
@@ -40,11 +68,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         """A request that the parser refuses is answered, too."""
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
-            body = _INVALID.model_dump_json().encode()
-            self.transport.write(
-                b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
-                b"connection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
-            )
+            self.transport.write(refusal(HTTPStatus.BAD_REQUEST, _INVALID))
             self.handshake_initiated = True
             self._close_transport()
 
@@ -52,6 +76,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         """The end, at last."""
         if self._abort_timer is not None:
             self._abort_timer.cancel()
+        self.on_lost()
         super().connection_lost(exc)
 
     def handle_ping(self) -> None:
