@@ -50,7 +50,7 @@ async def socket(edge: Edge) -> AsyncIterator[ClientConnection]:
         ('{"type":"response.create","input":"x","stream_id":7}', "invalid_type", 400),
         ('{"type":"response.create","input":"x","model":"nope"}', "model_not_found", 404),
         ('{"type":"response.cancel"}', "missing_required_parameter", 400),
-        ('{"type":"response.cancel","response_id":"resp_1"}', "invalid_request_id", 400),
+        ('{"type":"response.cancel","response_id":"resp_1"}', "invalid_value", 400),
     ],
 )
 async def test_what_is_wrong_is_said_and_the_socket_stays(socket, frame, code, status) -> None:

@@ -1,4 +1,4 @@
-"""One WebSocket: events in, the events of any number of responses out, side by side.
+"""One WebSocket: events in, the events of any number of responses out.
 
 Raw ASGI, since a delta must not pay for a framework. Every task of a socket ends with it; what
 becomes of the responses that still ran is decided by how the socket was closed (serving/sessions).
@@ -8,49 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
-from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from collections.abc import Coroutine
 from datetime import datetime
 from typing import Any, Final
 
 from starlette.types import Receive, Send
-from uvicorn.protocols.utils import ClientDisconnected
 
 from penstock_realtime import metrics
-from penstock_realtime.domain.create_request import create_request
 from penstock_realtime.domain.parameters import parse_object
-from penstock_realtime.domain.rendering import EventStream, Framing, compact, delta_before
 from penstock_realtime.domain.response_object import response_id
-from penstock_realtime.errors import FeedClosedError
-from penstock_realtime.http.errors import retry_headers, status_of
+from penstock_realtime.http.outlet import Outlet
 from penstock_realtime.http.socket_events import (
     CancelResponse,
     CreateResponse,
+    Event,
     ResumeResponse,
     ResumeSession,
     StartSession,
     parse_event,
 )
-from penstock_realtime.ports import Budget, Policy
-from penstock_realtime.serving.admission import Admissions, Call
-from penstock_realtime.serving.lookup import Lookup
-from penstock_realtime.serving.resuming import reattach
-from penstock_realtime.serving.sessions import Session, Sessions
-from penstock_realtime.serving.streaming import events
+from penstock_realtime.http.socket_responses import SocketResponses, SocketServices
+from penstock_realtime.ports import Policy
+from penstock_realtime.serving.sessions import Session
 from penstock_shared.contracts.errors import (
     ConflictError,
     NotFoundError,
     PenstockError,
     PermanentError,
-    RateLimitedError,
     UnavailableError,
-    public_error,
 )
-from penstock_shared.contracts.subjects import Lane
 from penstock_shared.runtime.access import Identity, Permission
-from penstock_shared.runtime.clock import IdSource
-from penstock_shared.runtime.telemetry import log
 
 CLOSE_NORMAL: Final = 1000
 CLOSE_POLICY: Final = 1008
@@ -59,19 +46,6 @@ CLOSE_SLOW: Final = 1013
 """The official SDKs reconnect on this one and on 1012."""
 CLOSE_TAKEN: Final = 4001
 """Another socket has resumed the session. The SDKs do not reconnect: the two would take turns."""
-
-
-@dataclass(frozen=True, slots=True)
-class SocketServices:
-    """What every socket works with."""
-
-    admissions: Admissions
-    lookup: Lookup
-    sessions: Sessions
-    ids: IdSource
-    max_responses: int
-    buffer_bytes: int
-    window_s: float
 
 
 class Socket:
@@ -88,19 +62,12 @@ class Socket:
         self.identity = identity
         self._services = services
         self._receive = receive
-        self._send = send
         self._address = address
-        self._budget = Budget(services.buffer_bytes)
-        self._running: dict[str, asyncio.Task[None]] = {}
-        """Task by request id."""
-        self._others: set[asyncio.Task[None]] = set()
+        self._outlet = Outlet(send)
+        self._responses = SocketResponses(services, self._outlet)
+        self._commands: set[asyncio.Task[None]] = set()
         self._closing = False
         """No new response is taken."""
-        self._closed = False
-        """The close frame is sent: nothing may follow it."""
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._writing_since_s: float | None = None
         self._used_at_s = time.monotonic()
         self.session: Session = services.sessions.open(self._tenant, Policy.BLOCK, self._on_taken)
 
@@ -114,11 +81,11 @@ class Socket:
         try:
             code = await self._receive_all(first)
         finally:
-            self._closed = True
-            tasks = [*self._running.values(), *self._others]
-            for task in tasks:
+            self._outlet.closed = True
+            for task in self._commands:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*self._commands, return_exceptions=True)
+            await self._responses.stop()
             if code == CLOSE_NORMAL:
                 await self._services.sessions.left(self.session)
             else:
@@ -127,23 +94,18 @@ class Socket:
     async def drain(self) -> None:
         """Take no new response, wait for those that run, then close with 1012."""
         self._closing = True
-        await self._idle.wait()
+        await self._responses.ended()
         await self.close(CLOSE_RESTART, "This instance restarts: connect again.")
 
     async def revoke(self, reason: str) -> None:
         """The credential is not valid any more: end everything."""
-        self._closing = True
         await self._services.sessions.left(self.session)
         await self.close(CLOSE_POLICY, reason)
 
-    async def close(self, code: int, reason: str = "") -> None:
-        """Close the socket; the receiving loop then ends."""
-        if self._closed:
-            return
-        self._closing = self._closed = True
-        metrics.WS_CLOSED.labels(code).inc()
-        with suppress(ClientDisconnected, OSError, RuntimeError):  # closed by the peer already
-            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+    async def close(self, code: int, reason: str) -> None:
+        """Close the socket; `serve` then ends."""
+        self._closing = True
+        await self._outlet.close(code, reason)
 
     def due(
         self, now: datetime, now_s: float, slow_s: float, idle_s: float
@@ -152,32 +114,30 @@ class Socket:
         expires_at = self.identity.expires_at
         if expires_at is not None and expires_at <= now:
             return CLOSE_POLICY, "The credential has expired."
-        if self._writing_since_s is not None and now_s - self._writing_since_s > slow_s:
+        if self._outlet.waited_s(now_s) > slow_s:
             return CLOSE_SLOW, "The events were not read: connect again and resume."
-        if self._running:
+        if len(self._responses):
             self._used_at_s = now_s
         elif now_s - self._used_at_s > idle_s:
             return CLOSE_NORMAL, "Nothing has happened for a long time."
         return None
 
     def _on_taken(self) -> None:
-        for task in self._running.values():
-            task.cancel()
+        self._responses.cancel()
         self._spawn(self.close(CLOSE_TAKEN, "Another connection has resumed this session."))
 
     async def _receive_all(self, first: Any) -> int:
-        while True:
-            message = first or await self._receive()
-            first = None
-            if message["type"] == "websocket.disconnect":
-                return int(message.get("code") or 0)
+        message = first or await self._receive()
+        while message["type"] != "websocket.disconnect":
             self._used_at_s = time.monotonic()
             try:
                 await self._handle(parse_message(message))
             except PenstockError as error:
-                await self._send_error(error)
+                await self._outlet.error(error)
+            message = await self._receive()
+        return int(message.get("code") or 0)
 
-    async def _handle(self, event: Any) -> None:
+    async def _handle(self, event: Event) -> None:
         match event:
             case CreateResponse():
                 self._create(event)
@@ -192,45 +152,28 @@ class Socket:
 
     def _create(self, event: CreateResponse) -> None:
         self.identity.require(Permission.WRITE)
-        admissions = self._services.admissions
-        call = admissions.identify(self.identity, self._services.ids.new(), address=self._address)
-        stream_id = event.stream_id
-        self._run(call.request_id, self._respond(stream_id, self._stream(call, event)))
+        self._require_open()
+        call = self._services.admissions.identify(
+            self.identity, self._services.ids.new(), address=self._address
+        )
+        self._responses.create(self.session, call, event)
 
     def _resume_response(self, event: ResumeResponse) -> None:
-        request_id = event.request_id
-        if request_id in self._running:
+        self._require_open()
+        if event.request_id in self._responses:
             msg = "This response runs on this connection already."
             raise ConflictError(msg, code="response_attached", param="response_id")
-        work = self._catch_up(request_id, event.stream_id, event.starting_after)
-        self._run(request_id, self._respond(event.stream_id, work))
-
-    def _run(self, request_id: str, work: Awaitable[None]) -> None:
-        if self._closing:
-            msg = "This connection is closing: open another one."
-            raise UnavailableError(msg, code="draining")
-        if len(self._running) >= self._services.max_responses:
-            msg = f"{len(self._running)} responses run on this connection: wait for one to end."
-            raise RateLimitedError(msg, code="too_many_responses")
-        task = asyncio.ensure_future(work)
-        self._running[request_id] = task
-        self._idle.clear()
-        task.add_done_callback(lambda _: self._ended(request_id))
-
-    def _ended(self, request_id: str) -> None:
-        self._running.pop(request_id, None)
-        if not self._running:
-            self._idle.set()
+        self._responses.resume(
+            self.session, event.request_id, event.stream_id, event.starting_after
+        )
 
     def _cancel(self, event: CancelResponse) -> None:
         self.identity.require(Permission.WRITE)
-        request_id = event.request_id
+        request_id = event.request_id or self._responses.only
         if request_id is None:
-            if len(self._running) != 1:
-                msg = "Name the response: 'response_id'."
-                raise PermanentError(msg, code="missing_required_parameter", param="response_id")
-            request_id = next(iter(self._running))
-        if request_id not in self._running:
+            msg = "Name the response: 'response_id'."
+            raise PermanentError(msg, code="missing_required_parameter", param="response_id")
+        if request_id not in self._responses:
             msg = "No such response runs on this connection: POST /v1/responses/{id}/cancel."
             raise NotFoundError(msg, code="response_not_found", param="response_id")
         self._spawn(self._command_cancel(request_id))
@@ -239,15 +182,16 @@ class Socket:
         try:
             await self._services.lookup.commands.cancel(self._tenant, request_id)
         except PenstockError as error:
-            await self._send_error(error)
+            await self._outlet.error(error)
 
     async def _start_session(self, event: StartSession) -> None:
         if event.policy is not None:
             self.session.policy = event.policy
-        await self._tell({"type": "session.started", "session": self._described()})
+        await self._outlet.tell({"type": "session.started", "session": self._described()})
 
     async def _resume_session(self, event: ResumeSession) -> None:
-        if self._running or self.session.responses:
+        self._require_open()
+        if len(self._responses) or self.session.responses:
             msg = "Resume a session first of all on a connection: this one has responses already."
             raise ConflictError(msg, code="session_in_use")
         sessions = self._services.sessions
@@ -255,22 +199,25 @@ class Socket:
         await sessions.left(self.session)  # the one that this connection began with, empty
         self.session = resumed
         metrics.RESUMED.labels("session").inc()
-        lanes = {id_: one.stream_id for id_, one in resumed.responses.items()}
-        lanes |= {id_: None for id_ in event.positions if id_ not in lanes}
-        listed = [
+        stream_ids = {
+            **dict.fromkeys(event.positions),
+            **{id_: running.stream_id for id_, running in resumed.responses.items()},
+        }
+        responses = [
             {
-                "response_id": response_id(id_),
-                "stream_id": lane,
-                "starting_after": event.positions.get(id_, -1),
+                "response_id": response_id(request_id),
+                "stream_id": stream_id,
+                "starting_after": event.positions.get(request_id, -1),
             }
-            for id_, lane in lanes.items()
+            for request_id, stream_id in stream_ids.items()
         ]
-        await self._tell(
-            {"type": "session.resumed", "session": self._described(), "responses": listed}
+        described = self._described()
+        await self._outlet.tell(
+            {"type": "session.resumed", "session": described, "responses": responses}
         )
-        for id_, lane in lanes.items():
-            work = self._catch_up(id_, lane, event.positions.get(id_, -1))
-            self._run(id_, self._respond(lane, work))
+        for request_id, stream_id in stream_ids.items():
+            after = event.positions.get(request_id, -1)
+            self._responses.resume(resumed, request_id, stream_id, after)
 
     def _described(self) -> dict[str, Any]:
         session = self.session
@@ -280,95 +227,18 @@ class Socket:
             "resumable_for_s": self._services.window_s,
         }
 
-    async def _respond(self, stream_id: str | None, work: Awaitable[None]) -> None:
-        try:
-            await work
-        except (ClientDisconnected, FeedClosedError):
-            metrics.WS_SEND_ERRORS.inc()
-        except PenstockError as error:
-            await self._send_error(error, stream_id)
-        except Exception as error:  # noqa: BLE001  a bug ends one response, not the socket
-            log().error("socket.response_failed", exc_info=error)
-            await self._send_error(public_error(error), stream_id)
+    def _require_open(self) -> None:
+        if self._closing:
+            msg = "This connection is closing: open another one."
+            raise UnavailableError(msg, code="draining")
 
-    async def _stream(self, call: Call, event: CreateResponse) -> None:
-        admissions, sessions = self._services.admissions, self._services.sessions
-        given = create_request(event.parameters)
-        (await admissions.limit(call, given)).require()
-        admitted = await admissions.admit(
-            call, given, Lane.INTERACTIVE, self._budget, Policy(self.session.policy)
-        )
-        sessions.started(self.session, call.request_id, event.stream_id, kept=given.background)
-        framing = Framing(server_sent=False, stream_id=event.stream_id)
-        stream = events(
-            admitted.following,
-            EventStream(admitted.head, framing),
-            on_end=lambda final: admissions.settle(admitted, final),
-        )
-        await self._pass_on(stream)
-        sessions.ended(self.session, call.request_id)
-        metrics.REQUESTS.labels("websocket", 200).inc()
-
-    async def _catch_up(self, request_id: str, stream_id: str | None, after: int) -> None:
-        """The events of a response after the one numbered `after`."""
-        sessions = self._services.sessions
-        in_session = request_id in self.session.responses
-        if not in_session:
-            sessions.follow(self._tenant, request_id, self.session.session_id)
-            metrics.RESUMED.labels("response").inc()
-        head, following = await reattach(
-            self._services.lookup.sources,
-            self._tenant,
-            request_id,
-            self._budget,
-            Policy(self.session.policy),
-        )
-        framing = Framing(server_sent=False, stream_id=stream_id)
-        renderer = EventStream(head, framing, after)
-        await self._pass_on(events(following, renderer, after=delta_before(after)))
-        if in_session:
-            sessions.ended(self.session, request_id)
-        else:
-            sessions.unfollow(self._tenant, request_id, self.session.session_id)
-
-    async def _pass_on(self, stream: Any) -> None:
-        async with aclosing(stream) as batches:
-            async for batch in batches:
-                for text in batch:
-                    await self._send_text(text)
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self._others.add(task)
-        task.add_done_callback(self._others.discard)
-
-    async def _tell(self, event: dict[str, Any]) -> None:
-        with suppress(ClientDisconnected):
-            await self._send_text(compact(event))
-
-    async def _send_error(self, error: PenstockError, stream_id: str | None = None) -> None:
-        metrics.REQUESTS.labels("websocket", status_of(error)).inc()
-        fields = {**error.body().model_dump(), "headers": retry_headers(error)}
-        event = {"type": "error", "status": status_of(error), "error": fields}
-        if stream_id is not None:
-            event["stream_id"] = stream_id
-        await self._tell(event)
-
-    async def _send_text(self, text: bytes) -> None:
-        if self._closed:
-            raise ClientDisconnected
-        # Several tasks may wait here for the same slow reader: the first one's time counts.
-        mine = self._writing_since_s is None
-        if mine:
-            self._writing_since_s = time.monotonic()
-        try:
-            await self._send({"type": "websocket.send", "text": text.decode()})
-        finally:
-            if mine:
-                self._writing_since_s = None
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._commands.add(task)
+        task.add_done_callback(self._commands.discard)
 
 
-def parse_message(message: Any) -> Any:
+def parse_message(message: Any) -> Event:
     """The event in a message.
 
     Raises:

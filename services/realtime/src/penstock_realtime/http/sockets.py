@@ -14,8 +14,9 @@ from uvicorn.protocols.utils import ClientDisconnected
 from penstock_realtime import metrics
 from penstock_realtime.http.connections import Connections, client_address
 from penstock_realtime.http.errors import error_response
-from penstock_realtime.http.socket import CLOSE_POLICY, Socket, SocketServices, parse_message
+from penstock_realtime.http.socket import CLOSE_POLICY, Socket, parse_message
 from penstock_realtime.http.socket_events import ResumeSession, StartSession
+from penstock_realtime.http.socket_responses import SocketServices
 from penstock_realtime.serving.authentication import Authentication, bearer
 from penstock_shared.contracts.errors import AuthenticationError, PenstockError, UnavailableError
 from penstock_shared.runtime.access import Identity, Permission
