@@ -148,7 +148,7 @@ class RequestGet(BaseModel):
     multiple of `RUN_NUMBERS`, which begins the text anew. A number left out means asking again.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     request_id: str
     after_delta: Annotated[int, Field(ge=-1)] | None = None
