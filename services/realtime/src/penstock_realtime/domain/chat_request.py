@@ -31,7 +31,7 @@ class _StreamOptions(BaseModel):
     include_obfuscation: bool | None = None
 
 
-class _Body(BaseModel):
+class ChatBody(BaseModel):
     """The scalar parameters that are served; null means "not given"."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -50,8 +50,8 @@ class _Body(BaseModel):
 
 
 _STRUCTURED: Final = ("messages", "tools", "tool_choice", "response_format")
-_PARAMETERS: Final = Parameters(
-    served={*_STRUCTURED, *_Body.model_fields},
+CHAT_PARAMETERS: Final = Parameters(
+    served={*_STRUCTURED, *ChatBody.model_fields},
     asks_for_nothing={
         "frequency_penalty": (0, 0.0),
         "function_call": ("none", "auto"),
@@ -83,10 +83,10 @@ def parse_chat(raw: bytes) -> GenerationRequest:
         TooLargeError: the conversation is over the limit.
         SchemaError: a schema is over a limit.
     """
-    scalars = _PARAMETERS.served_of(parse_object(raw))
+    scalars = CHAT_PARAMETERS.served_of(parse_object(raw))
     given = {name: scalars.pop(name, None) for name in _STRUCTURED}
     try:
-        body = _Body.model_validate(scalars)
+        body = ChatBody.model_validate(scalars)
     except ValidationError as error:
         raise invalid(error) from error
     choice = parse_tools(given["tools"], given["tool_choice"])
@@ -108,7 +108,7 @@ def parse_chat(raw: bytes) -> GenerationRequest:
     return request
 
 
-def _sampling(body: _Body) -> Sampling:
+def _sampling(body: ChatBody) -> Sampling:
     if body.max_tokens is not None and body.max_completion_tokens is not None:
         raise wrong_value("max_tokens", "either it or 'max_completion_tokens'")
     return Sampling(
@@ -118,7 +118,7 @@ def _sampling(body: _Body) -> Sampling:
     )
 
 
-def _includes_usage(body: _Body) -> bool:
+def _includes_usage(body: ChatBody) -> bool:
     if body.stream_options is None:
         return False
     if not body.stream:

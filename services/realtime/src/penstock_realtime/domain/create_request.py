@@ -20,7 +20,7 @@ _MetadataKey = Annotated[str, StringConstraints(max_length=64)]
 _MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 
 
-class _Body(BaseModel):
+class CreateBody(BaseModel):
     """The parameters that are scalars; null means "not given"."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -41,8 +41,8 @@ class _Body(BaseModel):
 
 
 _PARSED_APART: Final = ("input", "text", "tools", "tool_choice")
-_KNOWN: Final = Parameters(
-    served=frozenset({*_Body.model_fields, *_PARSED_APART}),
+CREATE_PARAMETERS: Final = Parameters(
+    served=frozenset({*CreateBody.model_fields, *_PARSED_APART}),
     asks_for_nothing={
         "background_options": ({}, {"completion_window": "soonest"}),
         "context_management": ([],),
@@ -81,7 +81,7 @@ def create_request(given: dict[str, Any]) -> GenerationRequest:
         TooLargeError: the conversation is over the limit.
         SchemaError: a schema is over a limit.
     """
-    served = _KNOWN.served_of(given)
+    served = CREATE_PARAMETERS.served_of(given)
     apart = {name: served.pop(name, None) for name in _PARSED_APART}
     body = _body(served)
     previous = _previous(body.previous_response_id)
@@ -118,9 +118,9 @@ def create_request(given: dict[str, Any]) -> GenerationRequest:
     return request
 
 
-def _body(served: dict[str, Any]) -> _Body:
+def _body(served: dict[str, Any]) -> CreateBody:
     try:
-        body = _Body.model_validate(served)
+        body = CreateBody.model_validate(served)
     except ValidationError as error:
         raise invalid(error) from error
     if body.background and body.store is False:
@@ -137,7 +137,7 @@ def _previous(given: str | None) -> str | None:
         raise wrong_value("previous_response_id", "a response's id, such as 'resp_…'") from error
 
 
-def _sampling(body: _Body) -> Sampling:
+def _sampling(body: CreateBody) -> Sampling:
     return Sampling(
         max_output_tokens=body.max_output_tokens,
         temperature=0.0 if body.temperature is None else body.temperature,

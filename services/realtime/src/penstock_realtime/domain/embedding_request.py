@@ -25,7 +25,7 @@ from penstock_shared.contracts.models import EmbeddingOptions, ModelKind, ModelR
 from penstock_shared.contracts.requests import AUTO_MODEL, MAX_TEXTS
 
 
-class _Body(BaseModel):
+class EmbeddingBody(BaseModel):
     """The scalar parameters; null means "not given"."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -36,7 +36,9 @@ class _Body(BaseModel):
     user: DataSubject | None = None
 
 
-_PARAMETERS: Final = Parameters(served={"input", *_Body.model_fields}, asks_for_nothing={})
+EMBEDDING_PARAMETERS: Final = Parameters(
+    served={"input", *EmbeddingBody.model_fields}, asks_for_nothing={}
+)
 
 
 def parse_embedding(raw: bytes) -> GenerationRequest:
@@ -46,10 +48,10 @@ def parse_embedding(raw: bytes) -> GenerationRequest:
         PermanentError: it is no JSON object, or a parameter is unknown, unsupported or wrong.
         TooLargeError: the texts are over the limit.
     """
-    scalars = _PARAMETERS.served_of(parse_object(raw))
+    scalars = EMBEDDING_PARAMETERS.served_of(parse_object(raw))
     texts = _texts(scalars.pop("input", None))
     try:
-        body = _Body.model_validate(scalars)
+        body = EmbeddingBody.model_validate(scalars)
     except ValidationError as error:
         raise invalid(error) from error
     request = GenerationRequest(
