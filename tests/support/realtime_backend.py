@@ -124,7 +124,8 @@ class Backend:
         plain = await self.keyring.open(
             job.tenant, job.data_subject, job.request_id, "content", job.content
         )
-        prompt = Content.model_validate_json(plain).messages[-1].content
+        content = Content.model_validate_json(plain)
+        prompt = content.messages[-1].content if content.messages else "\n".join(content.texts)
         self.prompts.append(prompt)
         await (self.generate or echo)(self, job, prompt)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -205,10 +206,14 @@ def test_the_answer_to_another_request_is_a_conflict() -> None:
         ChatStream(head(), include_usage=False).closing(final("{}", called=0))
 
 
-def test_a_gap_ends_the_stream_with_an_error() -> None:
+@pytest.mark.parametrize(
+    ("store", "where"),
+    [(True, f"GET /v1/responses/resp_{HEX}"), (False, "the same 'Idempotency-Key'")],
+)
+def test_a_gap_ends_the_stream_with_an_error(*, store: bool, where: str) -> None:
     """Nobody assembles a text around a hole; the error says where the whole one is (I6)."""
-    stream = ChatStream(head(), include_usage=False)
-    with pytest.raises(PenstockError, match=f"GET /v1/responses/resp_{HEX}") as caught:
+    stream = ChatStream(replace(head(), echo={"store": store}), include_usage=False)
+    with pytest.raises(PenstockError, match=where) as caught:
         stream.gap(Gap(2, 7, "expired"))
     (event,) = stream.failure(caught.value.body(), 500)
     assert error_of(event)["code"] == "deltas_lost"

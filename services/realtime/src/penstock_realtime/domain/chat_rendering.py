@@ -54,10 +54,14 @@ class ChatStream:
             PenstockError: always; it says where the whole text will be.
         """
         request_id = self._head.request_id
+        whole = (
+            f"once it is done: GET /v1/responses/{response_id(request_id)}"
+            if self._head.echo.get("store")
+            else "from the same request with the same 'Idempotency-Key', if it was sent with one"
+        )
         msg = (
             f"Deltas {gap.first} to {gap.last} of {completion_id(request_id)} are lost "
-            f"({gap.reason}). The whole text, once it is done: "
-            f"GET /v1/responses/{response_id(request_id)}."
+            f"({gap.reason}). Its whole text is there {whole}."
         )
         raise PenstockError(msg, code="deltas_lost")
 
