@@ -25,6 +25,7 @@ NAMES: Final = (
     "fairness",
     "autoscale",
     "long_outputs",
+    "asgi_servers",
 )
 
 
