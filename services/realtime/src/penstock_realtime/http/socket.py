@@ -107,6 +107,11 @@ class Socket:
         self._closing = True
         await self._outlet.close(code, reason)
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Text that waits for the reader."""
+        return self._responses.waiting_bytes
+
     def due(
         self, now: datetime, now_s: float, slow_s: float, idle_s: float
     ) -> tuple[int, str] | None:

@@ -69,6 +69,11 @@ class SocketResponses:
         return len(self._running)
 
     @property
+    def waiting_bytes(self) -> int:
+        """Text that waits for the reader."""
+        return self._budget.used
+
+    @property
     def only(self) -> str | None:
         """The one that runs, if it is one."""
         return next(iter(self._running)) if len(self._running) == 1 else None
@@ -132,7 +137,11 @@ class SocketResponses:
 
     async def _created(self, session: Session, call: Call, event: CreateResponse) -> None:
         admissions, sessions = self._services.admissions, self._services.sessions
-        given = create_request(event.parameters)
+        try:
+            given = create_request(event.parameters)
+        except PenstockError:
+            await admissions.limit(call, None)  # it counts all the same
+            raise
         (await admissions.limit(call, given)).require()
         admitted = await admissions.admit(
             call, given, Lane.INTERACTIVE, self._budget, Policy(session.policy)

@@ -152,6 +152,7 @@ class Sockets:
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             now, now_s = self._clock.now(), time.monotonic()
+            metrics.WS_BUFFER_BYTES.set(sum(socket.waiting_bytes for socket in self._open))
             for socket in tuple(self._open):
                 due = socket.due(now, now_s, self._patience.slow_reader_s, self._patience.idle_s)
                 if due is not None:
