@@ -22,7 +22,7 @@ from penstock_shared.contracts.usage import Usage
 REQUEST_ID = "0190e0f0-0000-7000-8000-000000000001"
 DIGITS = REQUEST_ID.replace("-", "")
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
-TOOLS = [
+TOOLS: list[dict[str, Any]] = [
     {"type": "function", "name": "weather", "parameters": SCHEMA, "strict": False},
     {"type": "function", "name": "clock", "description": "Tells the time.", "strict": None},
 ]
