@@ -116,7 +116,7 @@ async def test_a_failed_request(edge: Edge) -> None:
 
     edge.backend.generate = fail
     _, last = await stream(edge, "x")
-    assert (last.type, last.response.error.code) == ("response.failed", "poison")
+    assert (last.type, last.response.error.type) == ("response.failed", "poison")
 
 
 async def test_a_deltas_gap_is_filled_while_it_runs(edge: Edge) -> None:
