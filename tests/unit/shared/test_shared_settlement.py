@@ -8,7 +8,12 @@ from typing import cast
 
 import pytest
 
-from penstock_shared.contracts.errors import PenstockError, PermanentError, TransientError
+from penstock_shared.contracts.errors import (
+    PenstockError,
+    PermanentError,
+    RateLimitedError,
+    TransientError,
+)
 from penstock_shared.runtime.consumer import Delivery
 from penstock_shared.runtime.settlement import settle
 
@@ -23,12 +28,14 @@ class FakeDelivery:
     settled: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     outcomes: list[str] = field(default_factory=list)
+    delay_s: float = 0.0
 
     async def ack(self) -> None:
         self.outcomes.append("ack")
 
     async def nak(self, delay_s: float, *, failed: bool = False) -> None:
         assert delay_s > 0
+        self.delay_s = delay_s
         self.outcomes.append("nak, failed" if failed else "nak")
 
     async def term(self) -> None:
@@ -50,3 +57,19 @@ async def test_a_rejection_that_fails_gives_the_message_back(error: Exception):
 
     await settle(cast("Delivery", delivery), handler, reject, random.Random(1))
     assert delivery.outcomes == ["nak, failed"]
+
+
+async def test_what_is_over_a_limit_comes_back_when_it_may_fit():
+    """Not before the given time, however often it came, and never as a failure of its own."""
+    for deliveries in (1, 3, 50):
+        delivery = FakeDelivery(deliveries=deliveries)
+
+        async def handler(_: Delivery) -> None:
+            raise RateLimitedError("full", retry_after_s=42.0)
+
+        async def reject(_: Delivery, __: PenstockError) -> None:
+            pytest.fail("It is not the message's fault.")
+
+        await settle(cast("Delivery", delivery), handler, reject, random.Random(1))
+        assert delivery.outcomes == ["nak"]
+        assert 42.0 < delivery.delay_s <= 42.0 + 30.0

@@ -10,6 +10,7 @@ from typing import Final
 
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from redis.asyncio import Redis
 
 from penstock_router import metrics
 from penstock_router.adapters.job_consumers import JobConsumers
@@ -21,6 +22,7 @@ from penstock_router.domain.open_requests import OpenRequests
 from penstock_router.domain.queue_load import QueueLoad
 from penstock_router.handlers.admissions import AdmissionLimits, Admissions
 from penstock_router.handlers.doors import Doors, rejected
+from penstock_router.handlers.submission_limits import SubmissionLimits
 from penstock_router.settings import Settings
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.accounts import TenantRecord
@@ -36,6 +38,7 @@ from penstock_shared.runtime.dead import DeadLetters
 from penstock_shared.runtime.keyring import Keyring, read_root_key
 from penstock_shared.runtime.kv import BucketMirror, BucketStore
 from penstock_shared.runtime.provision import provision, provision_volatile
+from penstock_shared.runtime.redis_rate_limit import RedisRateLimiter, quick_redis
 from penstock_shared.runtime.telemetry import log
 
 _QUEUE_GROUP: Final = "router"
@@ -54,6 +57,7 @@ class App:
         self._running: set[asyncio.Task[None]] = set()
         self._tasks = Tasks()
         self._broker: Broker | None = None
+        self._redis: Redis | None = None
         self._started = False
 
     async def start(self) -> None:
@@ -87,7 +91,19 @@ class App:
             broker, Bucket.MODELS, ModelRecord.model_validate_json, self._on_model
         )
         self._tenants = BucketMirror(broker, Bucket.TENANTS, TenantRecord.model_validate_json)
-        self._sweeper = Sweeper(broker, request_log, open_requests, clock, source=self._source)
+        self._redis = quick_redis(settings)
+        limiter = RedisRateLimiter(
+            self._redis, settings, clock.monotonic_s, metrics.RATE_LIMIT_FALLBACKS.inc
+        )
+        limits = SubmissionLimits(limiter, request_log, clock)
+        self._sweeper = Sweeper(
+            broker,
+            request_log,
+            open_requests,
+            clock,
+            source=self._source,
+            on_ended=limits.on_ended,
+        )
         self._queues = QueuePoll(broker, loads, self._model_names, clock)
         self._ingress = DurableConsumer(broker, INGRESS_CONSUMER, credit=_INGRESS_CREDIT)
         admissions = Admissions(
@@ -106,6 +122,7 @@ class App:
         )
         self._doors = Doors(
             admissions=admissions,
+            limits=limits,
             keyring=keyring,
             models=self._models,
             tenants=self._tenants,
@@ -139,6 +156,8 @@ class App:
             await self._ingress.close()
             parts = (self._models, self._tenants, self._sweeper, self._queues, self._consumers)
             await asyncio.gather(*(part.stop() for part in parts))
+        if self._redis is not None:
+            await self._redis.aclose()
         await self._broker.close()
 
     def _on_model(self, name: str, record: ModelRecord | None) -> None:

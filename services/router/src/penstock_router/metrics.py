@@ -30,3 +30,7 @@ DRAIN_RATE: Final = Gauge(
     "router_drain_rate_per_s", "Jobs that leave a model's queue; 0 while not known.", ["model"]
 )
 SHED: Final = Counter("router_shed_total", "Requests refused for a model's queue.", ["model"])
+RATE_LIMIT_FALLBACKS: Final = Counter(
+    "router_rate_limit_fallbacks_total",
+    "Decisions taken by this replica alone because Redis did not answer.",
+)

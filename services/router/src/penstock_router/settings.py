@@ -9,10 +9,10 @@ from pydantic import Field
 
 from penstock_shared.contracts.requests import MAX_DEADLINE_S
 from penstock_shared.contracts.streams import DEFAULT_REQUEST_DEADLINE_S, SWEEP_GRACE_S
-from penstock_shared.runtime.settings import ServiceSettings
+from penstock_shared.runtime.settings import LimitSettings
 
 
-class Settings(ServiceSettings):
+class Settings(LimitSettings):
     """`PENSTOCK_*` variables of the router."""
 
     root_key_file: Path

@@ -107,7 +107,10 @@ ARCHIVE_CONSUMER: Final = ConsumerSpec(
     ack_wait_s=10.0,
 )
 """Of all realtime instances together: what it has acknowledged is kept in Postgres."""
-INGRESS_CONSUMER: Final = ConsumerSpec(INGRESS, "router", (subjects.EVERY_QUEUE,))
+INGRESS_CONSUMER: Final = ConsumerSpec(
+    INGRESS, "router", (subjects.EVERY_QUEUE,), max_ack_pending=1_000_000
+)
+"""What waits for a tenant's rate limit is pending: it must not fill the consumer for the others."""
 
 
 JOB_ACK_WAIT_S: Final = 10.0

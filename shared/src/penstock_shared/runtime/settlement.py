@@ -11,6 +11,7 @@ from penstock_shared.contracts.errors import (
     POISON_AFTER_DELIVERIES,
     Disposition,
     PenstockError,
+    RateLimitedError,
     TransientError,
     disposition_of,
 )
@@ -61,6 +62,8 @@ async def settle_error(
         exc_info=error if disposition is Disposition.COUNT else None,
     )
     delay_s = retry_delay_s(delivery.deliveries, rng)
+    if isinstance(error, RateLimitedError):  # earlier is in vain; all at once, for all but one
+        delay_s += error.retry_after_s
     poison = failed_before + 1 >= POISON_AFTER_DELIVERIES
     if disposition is Disposition.RETRY or (disposition is Disposition.COUNT and not poison):
         await delivery.nak(delay_s, failed=disposition is Disposition.COUNT)

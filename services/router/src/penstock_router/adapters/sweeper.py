@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Final
 
 from penstock_router import metrics
@@ -49,7 +50,10 @@ class Sweeper:
         clock: Clock,
         *,
         source: str,
+        on_ended: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`on_ended` hears the subject of every request whose terminal is folded."""
+        self._on_ended = on_ended
         self._log = request_log
         self._open = open_requests
         self._clock = clock
@@ -95,6 +99,7 @@ class Sweeper:
     def _fold(self, message: StoredMessage) -> None:
         if message.event_type in TERMINAL_TYPES:
             self._open.fold_ended(message.subject, message.sequence)
+            self._on_ended(message.subject)
         elif message.event_type in _STILL_OPEN:
             self._open.fold_open(message.subject, message.sequence, self._deadline_unix_s(message))
         else:

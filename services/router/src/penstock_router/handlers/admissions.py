@@ -67,6 +67,10 @@ class Admissions:
         self._clock = clock
         self._source = source
 
+    def knows(self, subject: str) -> bool:
+        """Whether the request with this subject is open: a repetition brings no job."""
+        return subject in self._open
+
     async def admit(
         self, tenant: str, admission: Admission, content: Content, traceparent: str | None
     ) -> Accepted:

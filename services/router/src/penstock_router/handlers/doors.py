@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from penstock_router import metrics
 from penstock_router.domain.decision import kind_asked_for
 from penstock_router.handlers.admissions import Admissions
+from penstock_router.handlers.submission_limits import NATS_KEY, SubmissionLimits
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.accounts import TenantRecord, TenantStatus
 from penstock_shared.contracts.envelope import Envelope
@@ -24,7 +25,7 @@ from penstock_shared.contracts.errors import (
     TransientError,
 )
 from penstock_shared.contracts.ids import keyed_request_id
-from penstock_shared.contracts.models import ModelRecord
+from penstock_shared.contracts.models import ModelKind, ModelRecord
 from penstock_shared.contracts.requests import (
     MAX_INPUT_BYTES,
     Accepted,
@@ -39,10 +40,9 @@ from penstock_shared.runtime.consumer import Delivery
 from penstock_shared.runtime.dead import DeadLetters
 from penstock_shared.runtime.keyring import Keyring
 from penstock_shared.runtime.kv import BucketMirror
+from penstock_shared.runtime.rate_limit import DEFAULT_OUTPUT_TOKENS
 from penstock_shared.runtime.settlement import settle
 
-NATS_KEY: Final = "nats"
-"""The key id of what came over NATS: the broker names the tenant, not the key."""
 _CONTENT: Final = "content"
 M = TypeVar("M", bound=BaseModel)
 
@@ -54,6 +54,7 @@ class Doors:
         self,
         *,
         admissions: Admissions,
+        limits: SubmissionLimits,
         keyring: Keyring,
         models: BucketMirror[ModelRecord],
         tenants: BucketMirror[TenantRecord],
@@ -61,6 +62,7 @@ class Doors:
         rng: random.Random,
     ) -> None:
         self._admissions = admissions
+        self._limits = limits
         self._keyring = keyring
         self._models = models
         self._tenants = tenants
@@ -99,7 +101,8 @@ class Doors:
         """A tenant fired and forgot: admitted, retried, or buried."""
 
         async def handle(queued: Delivery) -> None:
-            await self._submit(queued.subject, queued.headers, queued.data)
+            redelivered = queued.deliveries > 1
+            await self._submit(queued.subject, queued.headers, queued.data, redelivered=redelivered)
 
         async def bury(queued: Delivery, error: PenstockError) -> None:
             metrics.ADMISSIONS.labels("dead").inc()
@@ -107,46 +110,88 @@ class Doors:
 
         await settle(delivery, handle, bury, self._rng)
 
-    async def _submit(self, subject: str, headers: dict[str, str], data: bytes) -> Accepted:
-        tenant = subjects.parse(subject).tenant
-        self._refuse_unknown(tenant)
-        envelope = Envelope.from_headers(headers)
+    async def _submit(
+        self, subject: str, headers: dict[str, str], data: bytes, *, redelivered: bool = False
+    ) -> Accepted:
+        tenant = self._known(subjects.parse(subject).tenant)
+        try:
+            envelope = Envelope.from_headers(headers)
+            submission, content = self._read(data)
+        except PenstockError:
+            await self._limits.take_repeated(tenant)  # what is no good counts all the same
+            raise
+        name, request_id = tenant.tenant, request_id_of(tenant.tenant, envelope.id)
+        event = subjects.request_event(name, request_id)
+        await self._count(tenant, event, submission, content, redelivered=redelivered)
+        data_subject = submission.safety_identifier or f"{NATS_KEY}:{name}"
+        try:
+            admission = Admission(
+                request_id=request_id,
+                key_id=NATS_KEY,
+                data_subject=data_subject,
+                model=submission.model,
+                lane=Lane.STANDARD,
+                sampling=submission.sampling(),
+                content=await self._keyring.seal(
+                    name, data_subject, request_id, _CONTENT, content.to_seal()
+                ),
+            )
+            accepted = await self._admissions.admit(name, admission, content, envelope.traceparent)
+        except PenstockError:
+            self._limits.give_back(event)
+            raise
+        if accepted.ended:  # the answer that there is
+            self._limits.give_back(event)
+        return accepted
+
+    def _read(self, data: bytes) -> tuple[Submission, Content]:
         if len(data) > MAX_INPUT_BYTES:
             msg = f"The input has {len(data)} bytes, {MAX_INPUT_BYTES} are allowed: shorten it."
             raise TooLargeError(msg, param="input")
         submission = _parse(Submission, data)
-        content = self._content_of(submission)
-        request_id = request_id_of(tenant, envelope.id)
-        data_subject = submission.safety_identifier or f"{NATS_KEY}:{tenant}"
-        admission = Admission(
-            request_id=request_id,
-            key_id=NATS_KEY,
-            data_subject=data_subject,
-            model=submission.model,
-            lane=Lane.STANDARD,
-            sampling=submission.sampling(),
-            content=await self._keyring.seal(
-                tenant, data_subject, request_id, _CONTENT, content.to_seal()
-            ),
-        )
-        return await self._admissions.admit(tenant, admission, content, envelope.traceparent)
+        return submission, self._content_of(submission)
+
+    async def _count(
+        self,
+        tenant: TenantRecord,
+        event: str,
+        submission: Submission,
+        content: Content,
+        *,
+        redelivered: bool,
+    ) -> None:
+        """Against the limits; a request that is open already uses no tokens again."""
+        if not self._admissions.knows(event):
+            texts = [*(message.content for message in content.messages), *content.texts]
+            await self._limits.take(tenant, event, texts, self._most_output(submission))
+        elif not redelivered:  # that was the broker's doing, not the tenant's
+            await self._limits.take_repeated(tenant)
+
+    def _kind_of(self, submission: Submission) -> ModelKind:
+        return kind_asked_for(submission.model, tuple(self._models.values()))
+
+    def _most_output(self, submission: Submission) -> int:
+        """How many tokens the answer may have; a vector has none."""
+        if self._kind_of(submission) is ModelKind.EMBEDDING:
+            return 0
+        return submission.max_output_tokens or DEFAULT_OUTPUT_TOKENS
 
     def _content_of(self, submission: Submission) -> Content:
         """What is sealed: its form depends on the kind of model."""
-        kind = kind_asked_for(submission.model, tuple(self._models.values()))
         try:
-            return submission.content(kind)
+            return submission.content(self._kind_of(submission))
         except ValueError as error:
             raise PermanentError(str(error), code="empty_input", param="input") from error
 
-    def _refuse_unknown(self, tenant: str) -> None:
-        record = self._tenants.get(tenant)
+    def _known(self, name: str) -> TenantRecord:
+        record = self._tenants.get(name)
         if record is None:
-            msg = f"There is no tenant {tenant!r}."
+            msg = f"There is no tenant {name!r}."
             raise NotFoundError(msg, code="unknown_tenant")
         if record.status is not TenantStatus.ACTIVE:
             msg = "This tenant is suspended: ask your operator."
             raise PermissionDeniedError(msg, code="tenant_suspended")
+        return record
 
 
 def request_id_of(tenant: str, event_id: str) -> str:
