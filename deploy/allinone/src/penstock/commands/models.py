@@ -78,6 +78,10 @@ def add(
     context_tokens: Annotated[
         int | None, typer.Option(min=1, help="Longest context.  [default: the model's]")
     ] = None,
+    shortest_dimensions: Annotated[
+        int | None,
+        typer.Option(min=1, help="How short its vectors may be cut, if trained so (Matryoshka)."),
+    ] = None,
     price_input: Annotated[int, typer.Option(min=0, help="µ$ per 1,000 input tokens.")] = 0,
     price_output: Annotated[int, typer.Option(min=0, help="µ$ per 1,000 output tokens.")] = 0,
     quantization: Annotated[
@@ -104,6 +108,7 @@ def add(
         version=_version(version),
         kind=kind,
         context_tokens=context_tokens,
+        shortest_dimensions=shortest_dimensions,
         price_input_microusd_per_1k=price_input,
         price_output_microusd_per_1k=price_output,
         quantization=_quantization(quantization),

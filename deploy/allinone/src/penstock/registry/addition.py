@@ -39,6 +39,8 @@ class Wish:
     price_output_microusd_per_1k: int
     quantization: str
     chat_template: Path | None
+    shortest_dimensions: int | None = None
+    """Of an embedding model; None: its vectors stay whole."""
 
 
 def add_files(
@@ -105,7 +107,7 @@ def _describe(source: Source, wish: Wish, place: Path, progress: Progress) -> Mo
             parameters=shape.weights,
             context_tokens=_context_tokens(source, wish),
             size_bytes=sum(path.stat().st_size for path in paths),
-            embedding=_embedding(kind, shape.hidden),
+            embedding=_embedding(kind, shape.hidden, wish.shortest_dimensions),
             translation=TranslationOptions() if kind is ModelKind.TRANSLATION else None,
             price_input_microusd_per_1k=wish.price_input_microusd_per_1k,
             price_output_microusd_per_1k=wish.price_output_microusd_per_1k,
@@ -133,8 +135,15 @@ def _context_tokens(source: Source, wish: Wish) -> int:
     return wish.context_tokens or known or 0
 
 
-def _embedding(kind: ModelKind, dimensions: int) -> EmbeddingOptions | None:
-    return EmbeddingOptions(dimensions=dimensions) if kind is ModelKind.EMBEDDING else None
+def _embedding(kind: ModelKind, dimensions: int, shortest: int | None) -> EmbeddingOptions | None:
+    if kind is ModelKind.EMBEDDING and (shortest is None or shortest <= dimensions):
+        return EmbeddingOptions(dimensions=dimensions, shortest=shortest)
+    if shortest is None:
+        return None
+    raise OperatorError(
+        "--shortest-dimensions is for models that make vectors, and no more than theirs have.",
+        "Leave it away, or give a lower number.",
+    )
 
 
 def _hashes(paths: list[Path], progress: Progress) -> dict[str, str]:
