@@ -83,6 +83,27 @@ async def test_the_schema_travels_sealed(broker: Broker, router: App) -> None:
     assert "city" not in (await routed_of(broker, reply.request_id)).model_dump_json()
 
 
+@pytest.mark.parametrize(
+    ("choice", "offered", "must_call"),
+    [("auto", ["lookup"], False), ("required", ["lookup"], True), ("none", [], False)],
+)
+async def test_functions_travel_sealed(
+    broker: Broker,
+    router: App,
+    choice: str,
+    offered: list[str],
+    must_call: bool,  # noqa: FBT001  of the table
+) -> None:
+    """Names and parameters are content, too; the choice decides what is left of them (I10)."""
+    tool = {"type": "function", "name": "lookup", "parameters": SCHEMA, "strict": True}
+    given = {"input": "hi", "tools": [tool], "tool_choice": choice}
+    reply = await submit(broker, IDS.new(), given)
+    assert isinstance(reply, Accepted)
+    content = await sealed_content(broker, reply.request_id)
+    assert ([one.name for one in content.tools], content.must_call) == (offered, must_call)
+    assert "lookup" not in (await routed_of(broker, reply.request_id)).model_dump_json()
+
+
 def nested(levels: int) -> dict[str, Any]:
     schema: dict[str, Any] = {}
     for _ in range(levels):
@@ -107,6 +128,19 @@ def nested(levels: int) -> dict[str, Any]:
             "input_not_for_model",
             400,
             "output_schema",
+        ),
+        (
+            {"input": "a", "model": "embed", "tools": [{"type": "function", "name": "f"}]},
+            "input_not_for_model",
+            400,
+            "tools",
+        ),
+        ({"input": "a", "tool_choice": "required"}, "invalid_value", 400, "tool_choice"),
+        (
+            {"input": "a", "tools": [{"type": "function", "name": "f", "parameters": nested(40)}]},
+            "schema_too_deep",
+            422,
+            "tools[0].parameters",
         ),
         ({"input": [], "model": "embed"}, "empty_input", 400, "input"),
         ({"input": ["a", " "], "model": "embed"}, "empty_input", 400, "input"),

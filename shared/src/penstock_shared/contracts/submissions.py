@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,14 +13,24 @@ from penstock_shared.contracts.requests import (
     AUTO_MODEL,
     MAX_OUTPUT_TOKENS,
     MAX_TEXTS,
+    MAX_TOOLS,
     ChatMessage,
     Content,
     Sampling,
+    Tool,
 )
 
 Input: TypeAlias = str | tuple[str, ...] | tuple[ChatMessage, ...]
 """A message or a conversation for a text model; for the others a text or several."""
 _MISFIT: Final = "input_not_for_model"
+
+
+class FunctionTool(Tool):
+    """A function as the OpenAI API's Responses writes it."""
+
+    type: Literal["function"]
+    strict: bool | None = None
+    """Arguments satisfy their schema either way."""
 
 
 class Submission(BaseModel):
@@ -37,6 +47,8 @@ class Submission(BaseModel):
     instructions: str | None = None
     output_schema: dict[str, Any] | None = None
     """JSON Schema (draft 2020-12) that a text model's answer must satisfy."""
+    tools: Annotated[tuple[FunctionTool, ...], Field(max_length=MAX_TOOLS)] = ()
+    tool_choice: Literal["auto", "none", "required"] = "auto"
     max_output_tokens: Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -47,16 +59,27 @@ class Submission(BaseModel):
 
         Raises:
             ValueError: there is no text in it.
-            PermanentError: it is not for this kind of model, or holds too many texts.
+            PermanentError: it is not for this kind of model, holds too many texts, or must call a
+                function and has none.
         """
         if kind is ModelKind.TEXT:
             told = conversation(_turns(self.input), self.instructions)
-            return told.model_copy(update={"output_schema": self.output_schema})
-        for given in ("instructions", "output_schema"):
-            if getattr(self, given) is not None:
+            return told.model_copy(update={"output_schema": self.output_schema, **self._calls()})
+        for given in ("instructions", "output_schema", "tools"):
+            if getattr(self, given) not in (None, ()):
                 msg = f"'{given}' is for models that generate an answer: leave it out."
                 raise PermanentError(msg, code=_MISFIT, param=given)
         return passages(self.input)
+
+    def _calls(self) -> dict[str, Any]:
+        must_call = self.tool_choice == "required"
+        if must_call and not self.tools:
+            msg = "'tool_choice' is 'required', and 'tools' has no function: add one."
+            raise PermanentError(msg, code="invalid_value", param="tool_choice")
+        offered = () if self.tool_choice == "none" else self.tools
+        names = Tool.model_fields.keys()
+        tools = tuple(Tool(**tool.model_dump(include=set(names))) for tool in offered)
+        return {"tools": tools, "must_call": must_call}
 
     def sampling(self) -> Sampling:
         """How to generate."""
