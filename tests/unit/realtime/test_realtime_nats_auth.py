@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import nkeys
@@ -14,13 +16,19 @@ from penstock_realtime.adapters.nats_auth import (
     base64url,
     decode_claims,
     encode_jwt,
+    parse_user_name,
+    user_name,
 )
 from penstock_realtime.adapters.nats_disconnect import parse_connz
+from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.subjects import tenant_permissions
+from penstock_shared.runtime.access import Identity
 
 SEED = bytes(nkeys.encode_seed(bytes(range(32)), prefix=nkeys.PREFIX_BYTE_ACCOUNT)).decode()
 NOW = 1_780_000_000.5
+ACME = TenantRecord(tenant="acme", name="Acme", created_at=datetime(2026, 1, 1, tzinfo=UTC))
+CALLER = Identity(ACME, "key_1")
 
 
 @pytest.fixture
@@ -56,12 +64,13 @@ def test_no_key_is_none(codec: CalloutCodec) -> None:
 def test_a_grant_is_signed_and_covers_one_tenant(codec: CalloutCodec) -> None:
     """Both JWTs verify with the account's key; the user has the tenant's subjects, no more (I8)."""
     request = codec.parse(asked(auth_token="psk_x"))
-    answer = codec.grant(request, "key_1", tenant_permissions("acme")).decode()
+    answer = codec.grant(request, CALLER, tenant_permissions("acme")).decode()
     claims = decode_claims(answer)
     assert (claims["aud"], claims["sub"], claims["iat"]) == ("NSERVER", "UUSER", int(NOW))
     assert claims["nats"]["type"] == "authorization_response"
     user = decode_claims(claims["nats"]["jwt"])
-    assert (user["aud"], user["sub"], user["name"]) == ("PENSTOCK", "UUSER", "key_1")
+    assert (user["aud"], user["sub"], user["name"]) == ("PENSTOCK", "UUSER", "acme/key_1")
+    assert "exp" not in user
     subjects = user["nats"]["pub"]["allow"] + user["nats"]["sub"]["allow"]
     assert subjects
     assert all(s.startswith(("v1.acme.", "_INBOX_acme.")) for s in subjects)
@@ -73,6 +82,28 @@ def test_a_grant_is_signed_and_covers_one_tenant(codec: CalloutCodec) -> None:
         }
         raw = base64.urlsafe_b64decode(signature + "=" * (-len(signature) % 4))
         assert nkeys.from_seed(bytearray(SEED.encode())).verify(f"{head}.{body}".encode(), raw)
+
+
+def test_a_credential_that_ends_ends_the_connection(codec: CalloutCodec) -> None:
+    """The server itself cuts it at that second, whether anybody here is alive or not."""
+    ends = datetime.fromtimestamp(NOW + 60, UTC)
+    caller = replace(CALLER, expires_at=ends)
+    answer = codec.grant(codec.parse(asked()), caller, tenant_permissions("acme")).decode()
+    user = decode_claims(decode_claims(answer)["nats"]["jwt"])
+    assert user["exp"] == int(NOW) + 60
+
+
+def test_read_only_may_ask_and_hear() -> None:
+    """It submits nothing and cancels nothing; all it may publish is a question."""
+    permissions = tenant_permissions("acme", may_write=False)
+    assert permissions.publish == ("v1.acme.requests.get",)
+    assert permissions.subscribe == tenant_permissions("acme").subscribe
+
+
+def test_user_names_lead_back() -> None:
+    """Tenants' names hold no slash; a service's own user belongs to no tenant."""
+    assert parse_user_name(user_name("acme", "key_1")) == ("acme", "key_1")
+    assert parse_user_name("services") == ("", "services")
 
 
 def test_a_refusal_grants_nothing(codec: CalloutCodec) -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Collection
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from penstock_realtime import metrics
+from penstock_realtime.adapters.guarded_fetch import GuardedFetch
+from penstock_realtime.adapters.identity_providers import OpenIdProviders
 from penstock_realtime.adapters.memory_sessions import MemorySessions
+from penstock_realtime.adapters.nats_accounts import NatsAccountDesk
 from penstock_realtime.adapters.nats_auth import CalloutCodec
 from penstock_realtime.adapters.nats_disconnect import NatsDisconnector
 from penstock_realtime.adapters.nats_event_log import (
@@ -36,11 +39,13 @@ from penstock_realtime.http.connections import Connections
 from penstock_realtime.http.embeddings import EmbeddingsApi
 from penstock_realtime.http.front import Front
 from penstock_realtime.http.generation import Generations
+from penstock_realtime.http.keys import KeysApi
 from penstock_realtime.http.models import ModelsApi
+from penstock_realtime.http.origins import OriginGate, parse_origins
 from penstock_realtime.http.protocol import WireLimits, server_options
 from penstock_realtime.http.responses import ResponsesApi
 from penstock_realtime.http.retrieval import RetrievalApi
-from penstock_realtime.http.socket import SocketServices
+from penstock_realtime.http.socket_responses import SocketServices
 from penstock_realtime.http.sockets import Patience, Sockets
 from penstock_realtime.serving.admission import Admissions
 from penstock_realtime.serving.archiving import BATCH, Archiving
@@ -48,13 +53,15 @@ from penstock_realtime.serving.authentication import Authentication
 from penstock_realtime.serving.conversation import Conversations
 from penstock_realtime.serving.following import Sources
 from penstock_realtime.serving.instances import Instances
+from penstock_realtime.serving.key_uses import KeyUses
 from penstock_realtime.serving.lookup import Lookup
 from penstock_realtime.serving.orphans import Orphans
-from penstock_realtime.serving.revocation import Revocations
+from penstock_realtime.serving.revocation import Revocations, Revoked
 from penstock_realtime.serving.sessions import Sessions, Terms
+from penstock_realtime.serving.tokens import Tokens
 from penstock_realtime.settings import Settings
 from penstock_shared.contracts import subjects
-from penstock_shared.contracts.accounts import KeyRecord, TenantRecord, TenantStatus
+from penstock_shared.contracts.accounts import KeyRecord, TenantRecord
 from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.models import ModelRecord
 from penstock_shared.contracts.streams import ARCHIVE_CONSUMER, Bucket
@@ -109,7 +116,8 @@ class App:
         self._disconnector: NatsDisconnector | None = None
         self._doors: _Doors | None = None
         self._orphans: Orphans | None = None
-        self._revocations = Revocations(self._revoke)
+        self._tokens: Tokens | None = None
+        self._revocations = Revocations(self._revoke, self._clock)
 
     @property
     def http_port(self) -> int:
@@ -126,7 +134,7 @@ class App:
         root_key = self._root_key()
         broker = await self._connect()
         mirrors = await self._load_mirrors(broker)
-        access = AccessControl(mirrors.keys, mirrors.tenants, self._clock)
+        authentication = self._start_authentication(broker, mirrors)
         sources = Sources(
             frames=NatsFrames(broker, self.settings.session_buffer_bytes),
             facts=NatsRequestLog(broker),
@@ -143,14 +151,14 @@ class App:
             timedelta(days=self.settings.response_retention_days),
         )
         sessions = await self._start_sessions(broker, lookup)
-        await self._bind(broker, lookup, access)
-        self._doors = self._build_doors(broker, mirrors, access, lookup, sessions)
+        await self._bind(broker, lookup, authentication)
+        self._doors = self._build_doors(broker, mirrors, authentication, lookup, sessions)
         self._doors.sockets.start()
         self._closing.push_async_callback(self._doors.sockets.stop)
         await self._doors.server.start()
         self._closing.push_async_callback(self._doors.server.stop, _STOP_GRACE_S)
-        suspended = {t.tenant for t in mirrors.tenants.values() if _suspended(t)}
-        self._revocations.begin(mirrors.keys, suspended)
+        self._revocations.begin(mirrors.keys, mirrors.tenants)
+        self._work(self._revocations.run(), "revocations")
 
     def problems(self) -> list[str]:
         """Why it is not ready. Redis away is none: limits are then kept by each instance."""
@@ -222,29 +230,47 @@ class App:
         )
         self._closing.push_async_callback(consumer.stop)
         for work in (archiving.run(), archiving.prune()):
-            self._closing.push_async_callback(_end, asyncio.create_task(work, name="archive"))
+            self._work(work, "archive")
         return responses
 
-    async def _bind(self, broker: Broker, lookup: Lookup, access: AccessControl) -> None:
+    def _start_authentication(self, broker: Broker, mirrors: _Mirrors) -> Authentication:
+        settings = self.settings
+        access = AccessControl(mirrors.keys, mirrors.tenants, self._clock)
+        fetch = GuardedFetch(
+            allow_insecure=settings.allow_insecure_providers, timeout_s=settings.provider_timeout_s
+        )
+        tokens = Tokens(access, OpenIdProviders(fetch, self._clock), self._clock)
+        for tenant in mirrors.tenants.values():
+            tokens.on_tenant(tenant.tenant, tenant)
+        self._tokens = tokens
+        uses = KeyUses(NatsAccountDesk(broker), self._clock)
+        self._closing.push_async_callback(uses.report)
+        self._work(uses.run(), "key-uses")
+        return Authentication(access, tokens, uses)
+
+    def _work(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Do it beside everything else, until the service stops."""
+        self._closing.push_async_callback(_end, asyncio.create_task(work, name=name))
+
+    async def _bind(self, broker: Broker, lookup: Lookup, authentication: Authentication) -> None:
         gets = RequestGetHandler(lookup, self._clock)
         await broker.client.subscribe(
             subjects.EVERY_REQUEST_GET, queue=QUEUE_GROUP, cb=gets.on_request_get
         )
         if self.settings.auth_callout_seed is not None:
             seed = self.settings.auth_callout_seed.get_secret_value()
-            logins = LoginHandler(access, CalloutCodec(seed, ACCOUNT, time.time))
+            logins = LoginHandler(authentication, CalloutCodec(seed, ACCOUNT, time.time))
             await broker.client.subscribe(AUTH_SUBJECT, queue=QUEUE_GROUP, cb=logins.on_login)
 
     def _build_doors(
         self,
         broker: Broker,
         mirrors: _Mirrors,
-        access: AccessControl,
+        authentication: Authentication,
         lookup: Lookup,
         sessions: Sessions,
     ) -> _Doors:
         settings, ids = self.settings, IdSource(self._clock)
-        authentication = Authentication(access)
         admissions = Admissions(
             limiter=self._rate_limiter(),
             models=mirrors.models,
@@ -278,9 +304,11 @@ class App:
             chat=ChatApi(generations),
             embeddings=EmbeddingsApi(generations, mirrors.models),
             models=ModelsApi(authentication, mirrors.models),
+            keys=KeysApi(authentication, NatsAccountDesk(broker)),
             sockets=sockets,
         )
-        front = Front(api, ids, settings.trusted_proxies)
+        gate = OriginGate(api, parse_origins(settings.allowed_origins))
+        front = Front(gate, ids, settings.trusted_proxies)
         options = server_options(
             settings.max_header_bytes,
             settings.max_body_bytes,
@@ -344,23 +372,21 @@ class App:
     def _on_key(self, _: str, key: KeyRecord | None) -> None:
         self._revocations.on_key(key)
 
-    def _on_tenant(self, _: str, tenant: TenantRecord | None) -> None:
-        self._revocations.on_tenant(tenant)
+    def _on_tenant(self, name: str, tenant: TenantRecord | None) -> None:
+        if self._tokens is not None:
+            self._tokens.on_tenant(name, tenant)
+        self._revocations.on_tenant(name, tenant)
 
-    def _revoke(self, key_ids: Collection[str]) -> None:
+    def _revoke(self, revoked: Revoked) -> None:
         if self._doors is not None:
-            self._doors.sockets.revoke(key_ids)
+            self._doors.sockets.revoke(revoked)
         if self._disconnector is not None and self._orphans is not None:
-            self._orphans.spawn(self._disconnector.disconnect(key_ids))
+            self._orphans.spawn(self._disconnector.disconnect(revoked))
 
 
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def _suspended(tenant: TenantRecord) -> bool:
-    return tenant.status is not TenantStatus.ACTIVE
 
 
 def create_app(settings: Settings) -> App:

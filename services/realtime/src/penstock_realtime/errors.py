@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from penstock_shared.contracts.errors import ErrorBody, PenstockError, http_status_of
+from penstock_shared.contracts.errors import (
+    AuthenticationError,
+    ErrorBody,
+    PenstockError,
+    http_status_of,
+)
 from penstock_shared.contracts.responses import FinalFrame
 
 
@@ -42,3 +47,17 @@ class FeedClosedError(PenstockError):
     """Whoever listened has gone: there is nobody to answer."""
 
     default_code = "feed_closed"
+
+
+class InvalidTokenError(AuthenticationError):
+    """A token that is refused before its signature is known to be right, or for its claims.
+
+    One answer to all of it: who asks learns neither which issuers are known nor what would fit.
+    """
+
+    default_code = "invalid_token"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This token is not valid: its issuer, audience, signature or time is not as it must be."
+        )

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from penstock_realtime import metrics
 from penstock_realtime.domain.parameters import invalid, parse_object
-from penstock_realtime.ports import LoginCodec
+from penstock_realtime.ports import LoginCodec, LoginRequest
+from penstock_realtime.serving.authentication import Authentication
 from penstock_realtime.serving.lookup import Lookup
 from penstock_realtime.serving.replay import deltas_after
 from penstock_shared.contracts.errors import (
@@ -22,7 +23,7 @@ from penstock_shared.contracts.errors import (
 from penstock_shared.contracts.ids import parse_request_id
 from penstock_shared.contracts.responses import RequestGet, RequestState
 from penstock_shared.contracts.subjects import may_reply_to, parse, tenant_permissions
-from penstock_shared.runtime.access import AccessControl
+from penstock_shared.runtime.access import Permission
 from penstock_shared.runtime.clock import Clock
 from penstock_shared.runtime.gcra import wait_us
 from penstock_shared.runtime.local_rate_limit import LocalBuckets
@@ -30,6 +31,7 @@ from penstock_shared.runtime.rate_tiers import Limit
 from penstock_shared.runtime.telemetry import log
 
 _LOOKUPS_AT_ONCE: Final = 64
+_LOGINS_AT_ONCE: Final = 256
 _PER_MINUTE: Final = 6000
 """What one tenant may ask of one instance; a replay, which reads the stream, counts as ten."""
 _REPLAY_COST: Final = 10
@@ -96,21 +98,46 @@ class RequestGetHandler:
 
 
 class LoginHandler:
-    """Answers nats-server's auth callout: the API key decides, as at the HTTP edge."""
+    """Answers nats-server's auth callout: who comes in is decided as at the HTTP edge."""
 
-    def __init__(self, access: AccessControl, codec: LoginCodec) -> None:
-        self._access = access
+    def __init__(self, authentication: Authentication, codec: LoginCodec) -> None:
+        self._authentication = authentication
         self._codec = codec
+        self._slots = asyncio.Semaphore(_LOGINS_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def on_login(self, msg: Msg) -> None:
-        """Let a tenant's key in with that tenant's permissions, or keep it out."""
-        request = self._codec.parse(msg.data)
+        """Let a caller in with its tenant's permissions and its role's, or keep it out.
+
+        Several at a time: one whose identity provider is slow delays nobody else.
+        """
+        await self._slots.acquire()  # the subscription's own queue holds the rest
+        task = asyncio.create_task(self._respond(msg))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._slots.release()
+
+    async def _respond(self, msg: Msg) -> None:
         try:
-            identity = self._access.authenticate(request.secret)
-        except PenstockError as error:
-            metrics.NATS_LOGINS.labels("refused").inc()
-            await msg.respond(self._codec.refuse(request, error.code))
+            request = self._codec.parse(msg.data)
+        except PenstockError as error:  # not the server's words: there is nobody to answer
+            log().warning("login.malformed", code=error.code)
             return
-        tenant, key_id = identity.tenant.tenant, identity.key_id
-        metrics.NATS_LOGINS.labels("granted").inc()
-        await msg.respond(self._codec.grant(request, key_id, tenant_permissions(tenant)))
+        outcome = "granted"
+        try:
+            answer = await self._grant(request)
+        except Exception as error:  # noqa: BLE001  the server waits for an answer, whatever failed
+            if not isinstance(error, PenstockError):
+                log().error("login.failed", exc_info=error)
+            outcome, answer = "refused", self._codec.refuse(request, public_error(error).code)
+        metrics.NATS_LOGINS.labels(outcome).inc()
+        await msg.respond(answer)
+
+    async def _grant(self, request: LoginRequest) -> bytes:
+        identity = await self._authentication.identify(request.secret)
+        tenant = identity.tenant.tenant
+        permissions = tenant_permissions(tenant, may_write=identity.may(Permission.WRITE))
+        return self._codec.grant(request, identity, permissions)

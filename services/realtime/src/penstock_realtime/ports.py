@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+from pydantic import BaseModel
+
+from penstock_shared.contracts.accounts import IdentityProvider
 from penstock_shared.contracts.models import ModelRecord
 from penstock_shared.contracts.requests import (
     Accepted,
@@ -17,6 +20,9 @@ from penstock_shared.contracts.requests import (
     RequestRouted,
 )
 from penstock_shared.contracts.subjects import TenantPermissions
+from penstock_shared.runtime.access import Identity
+
+A = TypeVar("A", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,7 +388,7 @@ class LoginRequest:
     user_nkey: str
     server_id: str
     secret: str | None
-    """The API key, sent as token or as password."""
+    """The API key or the identity provider's token, sent as token or as password."""
 
 
 class LoginCodec(Protocol):
@@ -396,12 +402,56 @@ class LoginCodec(Protocol):
         """
         ...
 
-    def grant(self, request: LoginRequest, name: str, permissions: TenantPermissions) -> bytes:
-        """Let the user in as `name`, with these permissions and no others."""
+    def grant(
+        self, request: LoginRequest, identity: Identity, permissions: TenantPermissions
+    ) -> bytes:
+        """Let the caller in with these permissions and no others, until its credential ends."""
         ...
 
     def refuse(self, request: LoginRequest, reason: str) -> bytes:
         """Keep the user out."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TokenOrigin:
+    """Who is said to have made a token, and for whom: nothing of it is verified."""
+
+    issuer: str
+    audiences: frozenset[str]
+
+
+class IdentityProviders(Protocol):
+    """The tenants' OpenID providers."""
+
+    def origin(self, token: str) -> TokenOrigin:
+        """What the token says of itself.
+
+        Raises:
+            AuthenticationError: it is no token.
+        """
+        ...
+
+    async def verify(self, token: str, provider: IdentityProvider) -> dict[str, Any]:
+        """The claims of a token that this provider signed and that is valid now.
+
+        Raises:
+            AuthenticationError: it is not valid.
+            UnavailableError: the provider's keys are needed and cannot be fetched.
+        """
+        ...
+
+
+class AccountDesk(Protocol):
+    """Billing, which owns the accounts."""
+
+    async def ask(self, verb: str, question: BaseModel, answer: type[A]) -> A:
+        """Carry out one command.
+
+        Raises:
+            PenstockError: it is refused.
+            UnavailableError: billing does not answer; the command may be carried out or not.
+        """
         ...
 
 

@@ -28,6 +28,12 @@ class Settings(LimitSettings):
     """Account seed (`SA…`) that signs the answers to NATS's auth callout; None leaves it off."""
     nats_sys_url: SecretStr | None = None
     """NATS as the system account's user: needed to disconnect a revoked key's connections."""
+    allowed_origins: str = ""
+    """Origins of web pages that may call, separated by commas; without it none may."""
+    allow_insecure_providers: bool = False
+    """Whether identity providers may have private addresses, and plain HTTP on loopback."""
+    provider_timeout_s: float = 5.0
+    """How long an identity provider may take to send its keys."""
     postgres_dsn: SecretStr | None = None
     """Keeps responses with `store` once EVENTS has them no more. Without it nothing does."""
     postgres_connections: Annotated[int, Field(ge=2, le=100)] = 4

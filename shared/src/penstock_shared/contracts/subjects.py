@@ -183,14 +183,13 @@ def may_reply_to(tenant: str, reply: str) -> bool:
     return reply.partition(".")[0] in {_SERVICE_INBOX, inbox_prefix(tenant)}
 
 
-def tenant_permissions(tenant: str) -> TenantPermissions:
-    """Subjects that a tenant's key may publish and subscribe over NATS."""
+def tenant_permissions(tenant: str, *, may_write: bool = True) -> TenantPermissions:
+    """Subjects that a tenant's caller may publish and subscribe over NATS.
+
+    Whoever may only read can ask for a request's state and hear its answer.
+    """
+    writing = (submit(tenant), queue(tenant), _subject(tenant, "control", "*"))
     return TenantPermissions(
-        publish=(
-            submit(tenant),
-            queue(tenant),
-            request_get(tenant),
-            _subject(tenant, "control", "*"),
-        ),
+        publish=(*(writing if may_write else ()), request_get(tenant)),
         subscribe=(_subject(tenant, "responses", "*"), f"{inbox_prefix(tenant)}.>"),
     )

@@ -46,13 +46,17 @@ class Identity:
     expires_at: datetime | None = None
     """When the credential ends; a WebSocket is closed then."""
 
+    def may(self, permission: Permission) -> bool:
+        """Whether the caller's role has it."""
+        return permission in _MAY[self.role]
+
     def require(self, permission: Permission) -> None:
         """Check that the caller's role has it.
 
         Raises:
             PermissionDeniedError: it has not; the message names the role.
         """
-        if permission not in _MAY[self.role]:
+        if not self.may(permission):
             msg = f"The role '{self.role}' may not do this: ask your tenant's admin."
             raise PermissionDeniedError(msg, code="insufficient_permissions")
 

@@ -17,6 +17,7 @@ import nkeys
 from penstock_realtime.ports import LoginRequest
 from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.subjects import TenantPermissions
+from penstock_shared.runtime.access import Identity
 
 _HEADER: Final = {"typ": "JWT", "alg": "ed25519-nkey"}
 _REQUEST_AUDIENCE: Final = "nats-authorization-request"
@@ -78,6 +79,17 @@ def user_claims(
     }
 
 
+def user_name(tenant: str, key_id: str) -> str:
+    """The name under which the server lists a caller's connections."""
+    return f"{tenant}/{key_id}"
+
+
+def parse_user_name(name: str) -> tuple[str, str]:
+    """Tenant and key id of what `user_name` made; services' own users have no tenant."""
+    tenant, _, key_id = name.rpartition("/")
+    return tenant, key_id
+
+
 class CalloutCodec:
     """`LoginCodec` with an account's seed."""
 
@@ -108,9 +120,14 @@ class CalloutCodec:
         except (UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise _malformed() from error
 
-    def grant(self, request: LoginRequest, name: str, permissions: TenantPermissions) -> bytes:
-        """Let the user in."""
+    def grant(
+        self, request: LoginRequest, identity: Identity, permissions: TenantPermissions
+    ) -> bytes:
+        """Let the caller in; the server itself ends the connection when the time has come."""
+        name = user_name(identity.tenant.tenant, identity.key_id)
         user = user_claims(request, self._issuer, self._account, name, permissions)
+        if identity.expires_at is not None:
+            user["exp"] = int(identity.expires_at.timestamp())
         return self._answer(request, {"jwt": self._encode(user)})
 
     def refuse(self, request: LoginRequest, reason: str) -> bytes:

@@ -1,21 +1,22 @@
-"""Disconnects a revoked key's NATS clients, through the system account.
+"""Disconnects the NATS clients of those who may not go on, through the system account.
 
 Source: NATS docs, "System events & decentralized JWT": `$SYS.REQ.SERVER.PING.CONNZ` asks every
-server for its connections, `$SYS.REQ.SERVER.<id>.KICK` ends one. A user JWT carries the key id
-as its name, which CONNZ shows as `authorized_user` when asked with `auth` (seen on 2.15.1).
+server for its connections, `$SYS.REQ.SERVER.<id>.KICK` ends one. A user JWT carries tenant and
+key id as its name, which CONNZ shows as `authorized_user` when asked with `auth` (seen on 2.15.1).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
 import nats.errors
 
 from penstock_realtime import metrics
+from penstock_realtime.adapters.nats_auth import parse_user_name
+from penstock_realtime.serving.revocation import Revoked
 from penstock_shared.runtime.broker import Broker
 from penstock_shared.runtime.telemetry import log
 
@@ -49,24 +50,24 @@ def parse_connz(raw: bytes) -> tuple[list[Connection], bool]:
 
 
 class NatsDisconnector:
-    """Cuts the connections of revoked keys on every server."""
+    """Cuts connections on every server."""
 
     def __init__(self, system: Broker, account: str) -> None:
         self._system = system
         self._account = account
 
-    async def disconnect(self, key_ids: Collection[str]) -> None:
-        """End every connection that logged in with one of these keys; looks twice."""
+    async def disconnect(self, revoked: Revoked) -> None:
+        """End every connection of these callers; looks twice."""
         for pause_s in (0.0, _SECOND_LOOK_S):
             await asyncio.sleep(pause_s)
             try:
-                await self._kick_all(key_ids)
+                await self._kick_all(revoked)
             except (nats.errors.Error, OSError, ValueError) as error:
                 log().warning("nats.kick_failed", kind=type(error).__name__)
 
-    async def _kick_all(self, key_ids: Collection[str]) -> None:
+    async def _kick_all(self, revoked: Revoked) -> None:
         for connection in await self._connections():
-            if connection.user in key_ids:
+            if revoked.covers(*parse_user_name(connection.user)):
                 # A request: the server ignores the command when it names no reply.
                 await self._system.client.request(
                     f"$SYS.REQ.SERVER.{connection.server_id}.KICK",
@@ -74,7 +75,7 @@ class NatsDisconnector:
                     timeout=_KICKED_WITHIN_S,
                 )
                 metrics.KICKED.labels("nats").inc()
-                log().info("nats.kicked", key_id=connection.user, cid=connection.cid)
+                log().info("nats.kicked", user=connection.user, cid=connection.cid)
 
     async def _connections(self) -> list[Connection]:
         found: list[Connection] = []

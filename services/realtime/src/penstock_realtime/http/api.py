@@ -11,8 +11,10 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from penstock_realtime.http.chat import ChatApi
+from penstock_realtime.http.documents.api import DocumentsApi
 from penstock_realtime.http.embeddings import EmbeddingsApi
 from penstock_realtime.http.errors import on_bug, on_http_error, on_penstock_error
+from penstock_realtime.http.keys import KeysApi
 from penstock_realtime.http.models import ModelsApi
 from penstock_realtime.http.responses import ResponsesApi
 from penstock_realtime.http.retrieval import RetrievalApi
@@ -30,20 +32,31 @@ def build_api(
     chat: ChatApi,
     embeddings: EmbeddingsApi,
     models: ModelsApi,
+    keys: KeysApi,
     sockets: Sockets,
 ) -> ASGIApp:
     """OpenAI's paths below `/v1`. Cross-origin requests stay refused: no CORS header is sent."""
+    described = [
+        Route(_RESPONSES, responses.create, methods=["POST"]),
+        Route("/v1/responses/{response_id}", retrieval.retrieve, methods=["GET"]),
+        Route("/v1/responses/{response_id}", retrieval.delete, methods=["DELETE"]),
+        Route("/v1/responses/{response_id}/cancel", retrieval.cancel, methods=["POST"]),
+        Route("/v1/chat/completions", chat.create_chat_completion, methods=["POST"]),
+        Route("/v1/embeddings", embeddings.create_embeddings, methods=["POST"]),
+        Route("/v1/api_keys", keys.list_keys, methods=["GET"]),
+        Route("/v1/api_keys", keys.create_key, methods=["POST"]),
+        Route("/v1/api_keys/{key_id}", keys.delete_key, methods=["DELETE"]),
+        Route("/v1/api_keys/{key_id}/rotate", keys.rotate_key, methods=["POST"]),
+        Route("/v1/models", models.list_models, methods=["GET"]),
+        Route("/v1/models/{model:path}", models.retrieve_model, methods=["GET"]),
+    ]
+    documents = DocumentsApi(described)
     routes = Starlette(
         routes=[
-            Route(_RESPONSES, responses.create, methods=["POST"]),
+            *described,
             WebSocketRoute(_RESPONSES, sockets),
-            Route("/v1/responses/{response_id}", retrieval.retrieve, methods=["GET"]),
-            Route("/v1/responses/{response_id}", retrieval.delete, methods=["DELETE"]),
-            Route("/v1/responses/{response_id}/cancel", retrieval.cancel, methods=["POST"]),
-            Route("/v1/chat/completions", chat.create_chat_completion, methods=["POST"]),
-            Route("/v1/embeddings", embeddings.create_embeddings, methods=["POST"]),
-            Route("/v1/models", models.list_models, methods=["GET"]),
-            Route("/v1/models/{model:path}", models.retrieve_model, methods=["GET"]),
+            Route("/openapi.json", documents.describe_http, methods=["GET"]),
+            Route("/asyncapi.json", documents.describe_events, methods=["GET"]),
         ],
         exception_handlers={
             PenstockError: on_penstock_error,

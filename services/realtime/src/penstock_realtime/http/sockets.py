@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from penstock_realtime.http.socket import CLOSE_POLICY, Socket, parse_message
 from penstock_realtime.http.socket_events import ResumeSession, StartSession
 from penstock_realtime.http.socket_responses import SocketServices
 from penstock_realtime.serving.authentication import Authentication, bearer
+from penstock_realtime.serving.revocation import Revoked
 from penstock_shared.contracts.errors import AuthenticationError, PenstockError, UnavailableError
 from penstock_shared.runtime.access import Identity, Permission
 from penstock_shared.runtime.clock import Clock
@@ -99,12 +99,12 @@ class Sockets:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def revoke(self, key_ids: Collection[str]) -> None:
-        """Close every socket of these keys."""
+    def revoke(self, revoked: Revoked) -> None:
+        """Close every socket of these callers."""
         for socket in tuple(self._open):
-            if socket.identity.key_id in key_ids:
+            if revoked.covers(socket.identity.tenant.tenant, socket.identity.key_id):
                 metrics.KICKED.labels("websocket").inc()
-                self._spawn(socket.revoke("This API key was revoked."))
+                self._spawn(socket.revoke(revoked.reason))
 
     async def drain(self) -> None:
         """Accept nothing new; close each socket once its responses have ended."""
