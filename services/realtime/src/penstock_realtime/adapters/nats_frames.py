@@ -92,8 +92,8 @@ class NatsFrames:
                         if status == _NOTHING_THERE:
                             return Kept(frames, after, more=False)
                         if status == _END_OF_BATCH:
-                            more = int(headers.get("Nats-Num-Pending", "0")) > 0
-                            return Kept(frames, after, more=more)
+                            pending = int(headers.get("Nats-Num-Pending", "0"))
+                            return Kept(frames, after, more=bool(frames) and pending > 0)
                         if status is not None or "Nats-Sequence" not in headers:
                             raise _unreadable()
                         after = int(headers["Nats-Sequence"])
@@ -169,7 +169,7 @@ class _LiveFeed:
         if self._closed:
             return
         queue, is_delta = self._queue, msg.data.startswith(DELTA_START)
-        if is_delta and self._until_final:
+        if is_delta and self._until_final and not self._final_here:
             queue.take()  # the last one shows that it goes on; the final frame has the text
         before = queue.dropped
         queue.push(msg.data)
