@@ -154,7 +154,7 @@ async def test_an_answer_that_had_to_be_a_call(client: AsyncOpenAI) -> None:
             tools=[tool("weather", city={"type": "string"})],
             tool_choice="required",
         )
-    assert caught.value.code == "output_invalid"
+    assert caught.value.code == "tool_not_called"
 
 
 async def test_a_chat_stops_at_its_limit(client: AsyncOpenAI) -> None:
