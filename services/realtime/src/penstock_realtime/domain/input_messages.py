@@ -12,6 +12,7 @@ from penstock_realtime.domain.parameters import (
     wrong_type,
     wrong_value,
 )
+from penstock_realtime.domain.text_parts import Kinds, text_of
 from penstock_shared.contracts.requests import ChatMessage
 
 _Role = Literal["system", "developer", "user", "assistant"]
@@ -20,11 +21,10 @@ _STATES: Final = ("in_progress", "completed", "incomplete")
 _MESSAGE_FIELDS: Final = frozenset({"type", "role", "content", "id", "status", "phase"})
 _CALL_FIELDS: Final = frozenset({"type", "id", "call_id", "name", "arguments", "status"})
 _OUTPUT_FIELDS: Final = frozenset({"type", "id", "call_id", "name", "output", "status"})
-_TEXT_PARTS: Final = {
+_TEXT_PARTS: Final[Kinds] = {
     "input_text": frozenset({"type", "text"}),
     "output_text": frozenset({"type", "text", "annotations", "logprobs"}),
 }
-_TEXT_ONLY: Final = "this platform answers text with text"
 
 
 class Items(NamedTuple):
@@ -65,7 +65,7 @@ def parse_input(value: Any) -> Items:
             if item["call_id"] not in called:
                 answered[item["call_id"]] = f"{where}.call_id"
         else:
-            raise unsupported(f"{where}.type", kind, _TEXT_ONLY)
+            raise unsupported(f"{where}.type", kind, "send messages, calls and their outputs")
     return Items(tuple(turns), answered)
 
 
@@ -74,7 +74,7 @@ def _message(item: dict[str, Any], where: str) -> ChatMessage:
     role = item.get("role")
     if role not in _ROLES:
         raise wrong_value(f"{where}.role", f"one of {', '.join(_ROLES)}")
-    text = _text(item.get("content"), f"{where}.content")
+    text = text_of(item.get("content"), f"{where}.content", _TEXT_PARTS)
     return ChatMessage(role=cast("_Role", role), content=text)
 
 
@@ -91,7 +91,8 @@ def _output(item: dict[str, Any], where: str) -> ChatMessage:
     refuse_unknown(item, _OUTPUT_FIELDS, where)
     _require_text(item, "call_id", where)
     _refuse_strange_state(item, where)
-    return ChatMessage(role="tool", content=_text(item.get("output"), f"{where}.output"))
+    output = text_of(item.get("output"), f"{where}.output", _TEXT_PARTS)
+    return ChatMessage(role="tool", content=output)
 
 
 def _require_text(item: dict[str, Any], name: str, where: str) -> None:
@@ -104,25 +105,3 @@ def _require_text(item: dict[str, Any], name: str, where: str) -> None:
 def _refuse_strange_state(item: dict[str, Any], where: str) -> None:
     if item.get("status") not in (None, *_STATES):
         raise wrong_value(f"{where}.status", f"one of {', '.join(_STATES)}")
-
-
-def _text(content: Any, where: str) -> str:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise wrong_type(where, "a string or a list of parts")
-    return "".join(_part(part, f"{where}[{index}]") for index, part in enumerate(content))
-
-
-def _part(part: Any, where: str) -> str:
-    if not isinstance(part, dict):
-        raise wrong_type(where, "a content part")
-    kind = part.get("type")
-    fields = _TEXT_PARTS.get(kind) if isinstance(kind, str) else None
-    if fields is None:
-        raise unsupported(f"{where}.type", kind, _TEXT_ONLY)
-    refuse_unknown(part, fields, where)
-    text = part.get("text")
-    if not isinstance(text, str):
-        raise wrong_type(f"{where}.text", "a string")
-    return text
