@@ -58,17 +58,25 @@ class Edge:
         headers = {"authorization": f"Bearer {secret or self.account.secret}"}
         return httpx.AsyncClient(base_url=f"{self.base_url}/", headers=headers, timeout=30)
 
-    async def add_account(self, tenant: str, per_minute: int = 60_000) -> Account:
-        return await add_account(self.broker, tenant, per_minute)
+    async def add_account(self, tenant: str, per_minute: int = 60_000, **limits: int) -> Account:
+        return await add_account(self.broker, tenant, per_minute, **limits)
 
 
 async def add_account(
-    broker: Broker, tenant: str, per_minute: int = 60_000, role: Role = Role.MEMBER
+    broker: Broker,
+    tenant: str,
+    per_minute: int = 60_000,
+    role: Role = Role.MEMBER,
+    **limits: int,
 ) -> Account:
     """What billing writes to the buckets."""
     now = datetime.now(UTC)
     record = TenantRecord(
-        tenant=tenant, name=tenant, requests_per_minute=per_minute, created_at=now
+        tenant=tenant,
+        name=tenant,
+        requests_per_minute=per_minute,
+        created_at=now,
+        **limits,  # type: ignore[arg-type]
     )
     secret = make_api_key(os.urandom)
     key = KeyRecord(

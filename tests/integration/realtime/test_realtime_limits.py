@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import openai
 import pytest
 from redis.asyncio import Redis
 from tests.support.realtime import Edge, StartEdge
-
-from penstock_realtime.adapters.redis_rate_limit import RedisRateLimiter
-from penstock_realtime.domain.gcra import allowance, take
 
 
 async def test_a_tenant_over_its_rate(start_edge: StartEdge) -> None:
@@ -35,31 +33,74 @@ async def test_a_tenant_over_its_rate(start_edge: StartEdge) -> None:
         assert (await client.responses.create(input="x")).output_text == "x"
 
 
-async def test_concurrent_requests_never_exceed_the_limit(redis_url: str) -> None:
-    """Two instances at once let through exactly the limit: the step is atomic."""
-    tenant = f"t{os.urandom(4).hex()}"
-    async with Redis.from_url(redis_url) as redis:
-        limiters = [RedisRateLimiter(redis, 1.0, lambda: 0.0) for _ in range(2)]
-        taken = await asyncio.gather(*(limiters[n % 2].take(tenant, 50) for n in range(120)))
-    assert sum(one.allowed for one in taken) == 50
+async def test_tokens_are_charged_and_given_back(edge: Edge) -> None:
+    """The most is charged at first, what was used in the end; one too large is told so (I3)."""
+    account = await edge.add_account(f"{edge.account.tenant.tenant}t", tokens_per_minute=1000)
+    async with edge.client(account.secret) as client:
+        raw = await client.responses.with_raw_response.create(input="hi", max_output_tokens=900)
+        assert raw.headers["x-ratelimit-limit-tokens"] == "1000"
+        assert int(raw.headers["x-ratelimit-remaining-tokens"]) in range(98, 115)
+        again = await until_allowed(client)
+        assert 98 <= int(again.headers["x-ratelimit-remaining-tokens"]) < 115
+        with pytest.raises(openai.APIStatusError) as caught:
+            await client.responses.create(input="hi", max_output_tokens=1001)
+    assert caught.value.status_code == 413
+    assert caught.value.param == "max_output_tokens"
+    assert "retry-after" not in caught.value.response.headers
 
 
-async def test_redis_and_the_local_rule_agree(redis_url: str) -> None:
-    """The script computes what the pure function computes, step for step."""
-    rng = random.Random(seed := random.randrange(2**32))
-    print("seed", seed)
-    tenant, ahead_us, per_minute = f"t{os.urandom(4).hex()}", 0, 60
-    async with Redis.from_url(redis_url) as redis:
-        limiter = RedisRateLimiter(redis, 1.0, lambda: 0.0)
-        for _ in range(20):
-            wanted = rng.randint(1, 9)
-            real = await asyncio.gather(*(limiter.take(tenant, per_minute) for _ in range(wanted)))
-            taken = take(ahead_us, per_minute, wanted)
-            ahead_us = taken.ahead_us
-            rule = [allowance(taken, per_minute, index) for index in range(wanted)]
-            # Both clocks run on between the steps; less than one interval passes in this test.
-            assert [one.allowed for one in real] == [one.allowed for one in rule]
-            assert real[-1].reset_s == pytest.approx(rule[-1].reset_s, abs=0.9)
+async def until_allowed(client: Any) -> Any:
+    """What was not used is given back without anybody waiting for it."""
+    async with asyncio.timeout(5):
+        while True:
+            with contextlib.suppress(openai.RateLimitError):
+                return await client.responses.with_raw_response.create(
+                    input="hi", max_output_tokens=900
+                )
+            await asyncio.sleep(0.01)
+
+
+async def test_a_user_over_his_limit_leaves_the_tenants_others_alone(edge: Edge) -> None:
+    """Two keys of one tenant: each is a user of its own, and the message says which limit."""
+    first = await edge.add_account(f"{edge.account.tenant.tenant}u", user_requests_per_minute=1)
+    second = await edge.add_account(first.tenant.tenant, user_requests_per_minute=1)
+    for account in (first, second):
+        async with edge.client(account.secret) as client:
+            await client.responses.create(input="x")
+            with pytest.raises(openai.RateLimitError, match="1 requests per minute of this user"):
+                await client.responses.create(input="x")
+
+
+async def test_the_address_tier_behind_a_proxy(start_edge: StartEdge) -> None:
+    """A trusted proxy's word names the client, from the right; what it cannot know does not."""
+    edge = await start_edge(trusted_proxies="127.0.0.0/8", address_requests_per_minute=1)
+    client_id = f"2001:db8:{random.randrange(65536):x}:{random.randrange(65536):x}"
+    async with edge.http() as client:
+        statuses = []
+        for forwarded in (
+            f"{client_id}::1",
+            f"{client_id}::ffff:1",  # the same subscriber's /64
+            f"198.51.100.7, {client_id}::2",  # made up by the client: the proxy appended the last
+            f"[{client_id}::3]:443",
+        ):
+            answer = await client.post(
+                "responses", json={"input": "x"}, headers={"x-forwarded-for": forwarded}
+            )
+            statuses.append(answer.status_code)
+    assert statuses == [200, 429, 429, 429]
+    assert "1 requests per minute of your address" in answer.json()["error"]["message"]
+
+
+async def test_nobody_else_is_believed_about_addresses(start_edge: StartEdge) -> None:
+    """Without a trusted proxy `X-Forwarded-For` is the client's own invention (I8)."""
+    edge = await start_edge(address_requests_per_minute=1_000_000)
+    async with edge.http() as client:
+        made_up = {"x-forwarded-for": f"203.0.113.{random.randrange(256)}"}
+        assert (await client.post("responses", json={"input": "x"}, headers=made_up)).is_success
+    assert edge.app.settings.redis_url is not None
+    async with Redis.from_url(edge.app.settings.redis_url.get_secret_value()) as redis:
+        keys = [key async for key in redis.scan_iter("*requests:a:*", count=1000)]
+    assert not [key for key in keys if b"203.0.113." in key]
 
 
 async def test_a_body_over_the_limit(edge: Edge) -> None:
