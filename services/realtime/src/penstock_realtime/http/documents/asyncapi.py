@@ -116,16 +116,16 @@ SUBJECTS: Final = (
 
 def asyncapi() -> dict[str, Any]:
     """The document."""
-    schemas = Schemas()
+    events, frames = Schemas(), Schemas("nats.")
     messages: dict[str, Any] = {}
-    channels: dict[str, Any] = {"websocket": _websocket(schemas, messages)}
+    channels: dict[str, Any] = {"websocket": _websocket(events, messages)}
     operations: dict[str, Any] = {
         "clientEvents": _on("receive", "websocket", _client_names()),
         "serverEvents": _on("send", "websocket", _server_names()),
     }
     for subject in SUBJECTS:
-        names = [_message(messages, schemas, model, subject) for model in subject.messages]
-        replies = [_message(messages, schemas, model) for model in subject.replies]
+        names = [_message(messages, frames, model, subject) for model in subject.messages]
+        replies = [_message(messages, frames, model) for model in subject.replies]
         channels[subject.name] = _channel(subject.address, ["nats"], names)
         operation = _on(subject.does, subject.name, names, subject.summary)
         if replies:
@@ -153,7 +153,7 @@ def asyncapi() -> dict[str, Any]:
         "operations": operations,
         "components": {
             "messages": messages,
-            "schemas": dict(sorted(schemas.named.items())),
+            "schemas": dict(sorted({**events.named, **frames.named}.items())),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "token": {

@@ -12,7 +12,7 @@ from penstock_realtime.domain.parameters import Parameters
 
 Schema = dict[str, Any]
 Mode = Literal["validation", "serialization"]
-_REF: Final = "#/components/schemas/{model}"
+_PLACE: Final = "#/components/schemas/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,17 @@ class _Untitled(GenerateJsonSchema):
 
 
 class Schemas:
-    """Collects the schemas that a document's `components` hold."""
+    """Collects the schemas that a document's `components` hold, under a prefix of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        self._place = f"{_PLACE}{prefix}"
+        self._prefix = prefix
         self.named: dict[str, Schema] = {}
 
     def of(self, described: Any, mode: Mode = "validation") -> Schema:
         """The schema of any type; what it refers to is collected."""
         schema = TypeAdapter(described).json_schema(
-            ref_template=_REF, mode=mode, schema_generator=_Untitled
+            ref_template=self._place + "{model}", mode=mode, schema_generator=_Untitled
         )
         for name, part in schema.pop("$defs", {}).items():
             self._add(name, part)
@@ -50,7 +52,7 @@ class Schemas:
     def ref(self, model: type[BaseModel], mode: Mode = "validation") -> Schema:
         """A reference to a model's schema."""
         self._add(model.__name__, self.of(model, mode))
-        return {"$ref": _REF.format(model=model.__name__)}
+        return {"$ref": self._place + model.__name__}
 
     def body(self, body: Body) -> Schema:
         """A reference to a request body: what is served, and what may be sent but asks for nothing.
@@ -73,10 +75,10 @@ class Schemas:
             "additionalProperties": False,
         }
         self._add(body.name, schema)
-        return {"$ref": _REF.format(model=body.name)}
+        return {"$ref": self._place + body.name}
 
     def _add(self, name: str, schema: Schema) -> None:
-        if self.named.setdefault(name, schema) != schema:
+        if self.named.setdefault(self._prefix + name, schema) != schema:
             raise ValueError(f"Two schemas are called {name}.")
 
 
