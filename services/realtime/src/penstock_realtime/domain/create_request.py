@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from penstock_realtime.domain.function_tools import choose, parse_functions
 from penstock_realtime.domain.generation_request import GenerationRequest
 from penstock_realtime.domain.input_messages import parse_input
-from penstock_realtime.domain.parameters import Parameters, invalid, parse_object, wrong_value
+from penstock_realtime.domain.parameters import (
+    Metadata,
+    Name,
+    Parameters,
+    invalid,
+    parse_object,
+    wrong_value,
+)
 from penstock_realtime.domain.response_object import response_id
 from penstock_realtime.domain.text_format import parse_text
 from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.ids import DataSubject, parse_request_id
 from penstock_shared.contracts.requests import AUTO_MODEL, MAX_OUTPUT_TOKENS, Sampling
-
-_MetadataKey = Annotated[str, StringConstraints(max_length=64)]
-_MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 
 
 class CreateBody(BaseModel):
@@ -25,7 +29,7 @@ class CreateBody(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    model: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
+    model: Name | None = None
     instructions: str | None = None
     max_output_tokens: Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -37,7 +41,7 @@ class CreateBody(BaseModel):
     previous_response_id: str | None = None
     safety_identifier: DataSubject | None = None
     user: DataSubject | None = None
-    metadata: Annotated[dict[_MetadataKey, _MetadataValue], Field(max_length=16)] | None = None
+    metadata: Metadata | None = None
 
 
 _PARSED_APART: Final = ("input", "text", "tools", "tool_choice")
