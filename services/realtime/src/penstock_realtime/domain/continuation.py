@@ -79,17 +79,18 @@ class Continuation:
             progress = self._meet(run, delta.n - delta.n % RUN_NUMBERS)
         if delta.n < progress.next_n:
             return []
-        gap: Told = []
         if delta.n > progress.next_n:
             if lossy is None or run != self._leader:
                 self.missing = True
                 return []
             gap = self._tear(delta.n, lossy)
-        progress.next_n = delta.n + 1
+            progress.next_n = delta.n + 1
+            return gap + self._send(delta.n, delta.text_json)
+        progress.next_n += 1
         if self._torn and run != self._leader:
             return []  # it cannot be compared with what the client has
         if self._torn or len(self._runs) == 1:  # bytes pass through, nothing is parsed
-            return gap + self._send(delta.n, delta.text_json)
+            return self._send(delta.n, delta.text_json)
         progress.text += delta.text
         return self._overtake(run, delta.n, progress.text)
 

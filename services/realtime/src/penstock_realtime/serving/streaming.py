@@ -60,6 +60,8 @@ async def events(
 
 
 def _rendered(renderer: Renderer, told: Told) -> list[bytes]:
+    if len(told) == 1 and isinstance(piece := told[0], Piece):
+        return renderer.deltas([piece])
     batch: list[bytes] = []
     pieces: list[Piece] = []
     for one in told:
