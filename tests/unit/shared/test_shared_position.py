@@ -23,4 +23,5 @@ def test_every_form_reads_as_nats_py_reads_it(reply: str) -> None:
     assert ours.consumer == theirs.consumer == "billing"
     assert ours.deliveries == theirs.num_delivered == 3
     assert ours.sequence == theirs.sequence.stream == 1200
+    assert ours.pending == theirs.num_pending == 5
     assert datetime.fromtimestamp(ours.time_ns / 1e9, UTC) == theirs.timestamp

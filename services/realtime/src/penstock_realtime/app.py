@@ -48,7 +48,7 @@ from penstock_realtime.http.retrieval import RetrievalApi
 from penstock_realtime.http.socket_responses import SocketServices
 from penstock_realtime.http.sockets import Patience, Sockets
 from penstock_realtime.serving.admission import Admissions
-from penstock_realtime.serving.archiving import BATCH, Archiving
+from penstock_realtime.serving.archiving import CREDIT, Archiving
 from penstock_realtime.serving.authentication import Authentication
 from penstock_realtime.serving.conversation import Conversations
 from penstock_realtime.serving.following import Sources
@@ -218,7 +218,7 @@ class App:
         )
         self._closing.push_async_callback(postgres.close)
         responses = PostgresResponses(postgres)
-        consumer = DurableConsumer(broker, ARCHIVE_CONSUMER, credit=2 * BATCH)
+        consumer = DurableConsumer(broker, ARCHIVE_CONSUMER, credit=CREDIT)
         self._closing.push_async_callback(consumer.close)
         archiving = Archiving(
             archive=responses,
@@ -329,7 +329,7 @@ class App:
         instance = ids.new()  # not the setting: a process that is restarted is another one
         terms = Terms(self.settings.lost_socket_grace_s, self.settings.session_window_s)
         store = self._session_store()
-        self._orphans = orphans = Orphans(lookup, store)
+        self._orphans = orphans = Orphans(lookup, store, terms.grace_s)
         self._closing.push_async_callback(orphans.stop)
         peers = NatsPeers(broker, instance)
         sessions = Sessions(store, peers, orphans, ids, instance=instance, terms=terms)

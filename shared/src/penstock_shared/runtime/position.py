@@ -8,12 +8,16 @@ _SHORT_REPLY: Final = 9
 
 
 class Position(NamedTuple):
-    """Consumer and count of deliveries; sequence and time (Unix nanoseconds) in the stream."""
+    """Consumer and count of deliveries; sequence and time (Unix nanoseconds) in the stream.
+
+    `pending` is how many messages the consumer had still to deliver then.
+    """
 
     consumer: str
     deliveries: int
     sequence: int
     time_ns: int
+    pending: int
 
 
 def position_of(reply: str) -> Position:
@@ -29,4 +33,5 @@ def position_of(reply: str) -> Position:
         deliveries=int(tokens[consumer + 1]),
         sequence=int(tokens[consumer + 2]),
         time_ns=int(tokens[consumer + 4]),
+        pending=int(tokens[consumer + 5]),
     )

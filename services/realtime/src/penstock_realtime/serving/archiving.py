@@ -23,9 +23,12 @@ from penstock_shared.runtime.position import position_of
 from penstock_shared.runtime.settlement import retry_delay_s
 from penstock_shared.runtime.telemetry import log
 
-BATCH: Final = 200
-"""Events per transaction, at most. Their contents may have 350 kB each, so no thousands of them."""
+BATCH: Final = 64
+"""Events per transaction, at most."""
+CREDIT: Final = 4 * BATCH
+"""Events in memory, at most. Each may have 350 kB, so they are no thousands."""
 _LINGER_S: Final = 0.25
+"""How long a batch waits for company, unless EVENTS has more already: transactions cost most."""
 _MAX_PAUSE_S: Final = 5.0
 _PRUNED_AT_ONCE: Final = 1_000
 _PRUNE_EVERY_S: Final = 600.0
@@ -60,8 +63,12 @@ class Archiving:
         """Set the store up, then keep batch after batch, for ever."""
         await self._insist(self._prepare)
         await self._insist(self.source.start)
+        linger_s = 0.0
         while True:
-            await self.on_batch(await self.source.get_batch(BATCH, _LINGER_S))
+            batch = await self.source.get_batch(BATCH, linger_s)
+            await self.on_batch(batch)
+            behind = position_of(batch[-1].msg.reply).pending
+            linger_s = 0.0 if behind else _LINGER_S
 
     async def prune(self) -> None:
         """Remove what has expired, a little at a time, for ever."""
