@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-from examples.demo.clients import Answer, AnswerError, over_nats, over_sse, over_websocket
+from examples.demo.clients import (
+    Answer,
+    AnswerError,
+    in_background,
+    over_broken_socket,
+    over_chat,
+    over_nats,
+    over_sse,
+    over_websocket,
+)
 from examples.demo.messages import CHECKED, MESSAGES, TRANSLATED, TRANSLATOR, Door, Message
 from openai import AsyncOpenAI
 from rich.box import SIMPLE
@@ -88,6 +97,12 @@ async def ask_everything(ready: dict[str, Any], messages: Sequence[Message]) -> 
             return await over_websocket(client, message, show)
         if message.door is Door.SSE:
             return await over_sse(client, message, show)
+        if message.door is Door.CHAT:
+            return await over_chat(client, message, show)
+        if message.door is Door.BROKEN:
+            return await over_broken_socket(base, ready["api_key"], message, show)
+        if message.door is Door.BACKGROUND:
+            return await in_background(client, message, show)
         return await over_nats(ready["nats"], ready["tenant"], ready["api_key"], message, show)
 
     answers = []

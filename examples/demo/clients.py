@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import nats
+import websockets
 from examples.demo.messages import Message
 from openai import AsyncOpenAI
 
@@ -83,6 +84,103 @@ async def over_sse(client: AsyncOpenAI, message: Message, show: Show) -> Answer:
         msg = "the stream ended before the response was complete"
         raise AnswerError(msg)
     return answer
+
+
+async def over_chat(client: AsyncOpenAI, message: Message, show: Show) -> Answer:
+    """The same through Chat Completions, as most applications still call it."""
+    watch = _Stopwatch()
+    text, model, usage = "", "", None
+    async with await client.chat.completions.create(
+        model="auto",
+        messages=[{"role": "user", "content": message.text}],
+        stream=True,
+        stream_options={"include_usage": True},
+    ) as stream:
+        async for chunk in stream:
+            model, usage = chunk.model, chunk.usage or usage
+            for choice in chunk.choices:
+                if choice.delta.content:
+                    watch.text()
+                    show(choice.delta.content)
+                    text += choice.delta.content
+    if usage is None:
+        msg = "the stream ended before the completion was complete"
+        raise AnswerError(msg)
+    first_s, total_s = watch.read()
+    return Answer(
+        message, text, model, usage.prompt_tokens, usage.completion_tokens, first_s, total_s
+    )
+
+
+async def over_broken_socket(base_url: str, key: str, message: Message, show: Show) -> Answer:
+    """A WebSocket that is cut in the middle of an answer; another one goes on after the last event.
+
+    The session's id and the events' numbers are all that the client keeps, and any instance of the
+    edge would do.
+    """
+    watch = _Stopwatch()
+    url = base_url.replace("http", "ws", 1) + "/responses"
+    headers = {"Authorization": f"Bearer {key}"}
+    numbers: list[int] = []
+    text = response_id = ""
+    async with websockets.connect(url, additional_headers=headers) as socket:
+        await socket.send(json.dumps({"type": "session.start"}))
+        session_id = json.loads(await socket.recv())["session"]["id"]
+        create = {"type": "response.create", "model": "auto", "input": message.text}
+        await socket.send(json.dumps(create))
+        while not text:
+            event = json.loads(await socket.recv())
+            numbers.append(event["sequence_number"])
+            response_id = event.get("response", {}).get("id") or response_id
+            text += event.get("delta", "")
+        socket.transport.abort()
+    watch.text()
+    show(text + " ✂ ")
+    async with websockets.connect(url, additional_headers=headers) as socket:
+        positions = {response_id: numbers[-1]}
+        resume = {"type": "session.resume", "session_id": session_id, "positions": positions}
+        await socket.send(json.dumps(resume))
+        async for raw in socket:
+            event = json.loads(raw)
+            if event["type"] == "session.resumed":
+                continue
+            if "sequence_number" not in event or event["type"] == "penstock.gap":
+                raise AnswerError(json.dumps(event))
+            numbers.append(event["sequence_number"])
+            if event["type"] == "response.output_text.delta":
+                show(event["delta"])
+                text += event["delta"]
+            if event["type"] == "response.completed":
+                break
+    response = event["response"]
+    if text != response["output"][0]["content"][0]["text"] or numbers != sorted(set(numbers)):
+        msg = "the two halves are not the answer"
+        raise AnswerError(msg)
+    used, (first_s, total_s) = response["usage"], watch.read()
+    return Answer(
+        message,
+        text,
+        response["model"],
+        used["input_tokens"],
+        used["output_tokens"],
+        first_s,
+        total_s,
+    )
+
+
+async def in_background(client: AsyncOpenAI, message: Message, show: Show) -> Answer:
+    """Accepted at once; retrieved later, by its id, as a stream from the beginning."""
+    watch = _Stopwatch()
+    started = await client.responses.create(model="auto", input=message.text, background=True)
+    async with await client.responses.retrieve(started.id, stream=True) as stream:
+        async for event in stream:
+            if event.type == "response.output_text.delta":
+                watch.text()
+                show(event.delta)
+            elif event.type == "response.completed":
+                return _answer(message, event.response, watch)
+    msg = "the stream ended before the response was complete"
+    raise AnswerError(msg)
 
 
 async def over_nats(url: str, tenant: str, api_key: str, message: Message, show: Show) -> Answer:

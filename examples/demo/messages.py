@@ -11,7 +11,10 @@ class Door(StrEnum):
     """Through which interface a message comes."""
 
     WEBSOCKET = "WebSocket"
+    BROKEN = "WebSocket, cut"
     SSE = "SSE"
+    CHAT = "Chat"
+    BACKGROUND = "background"
     NATS = "NATS"
 
 
@@ -36,9 +39,15 @@ MESSAGES: Final = (
         "No, make that four lamps. Thanks a lot!",
     ),
     Message(Door.WEBSOCKET, "What a lovely day, I just wanted to say hello."),
+    Message(
+        Door.BROKEN,
+        "Hello, please send five yellow chairs, three small lamps and a blue rug to Tarnholm.",
+    ),
     Message(Door.SSE, "Which payment methods do you accept?"),
-    Message(Door.SSE, "Please send 12 green towels to Velmar."),
-    Message(Door.SSE, "Guten Tag, ich möchte zwei graue Kissen nach Lundberg bestellen, bitte."),
+    Message(Door.CHAT, "Please send 12 green towels to Velmar."),
+    Message(
+        Door.BACKGROUND, "Guten Tag, ich möchte zwei graue Kissen nach Lundberg bestellen, bitte."
+    ),
     Message(
         Door.SSE,
         "Hello, my name is Jorin Pasko and I work for Felmatic. "
