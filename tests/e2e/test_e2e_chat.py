@@ -9,7 +9,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionMessageParam
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from tests.support.stack import Stack
 
 pytestmark = pytest.mark.xdist_group("stack")
@@ -18,6 +18,8 @@ ORDER = "I would like to order two lamps to Bonn, please."
 
 class Message(BaseModel):
     """As much of the reference models' answers as a test may rely on."""
+
+    model_config = ConfigDict(extra="allow")
 
     intent: str
 
