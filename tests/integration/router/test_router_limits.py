@@ -33,7 +33,7 @@ from penstock_shared.runtime.broker import Broker
 async def put_limited(broker: Broker, **limits: int) -> str:
     """A tenant of its own: Redis outlives the test."""
     name = f"t{os.urandom(4).hex()}"
-    record = TenantRecord(tenant=name, name=name, created_at=datetime.now(UTC), **limits)  # type: ignore[arg-type]
+    record = TenantRecord(tenant=name, name=name, created_at=datetime.now(UTC), **limits)
     await kv.put(broker, Bucket.TENANTS, name, record.model_dump_json().encode())
     await put_model(broker, model_record())
     return name

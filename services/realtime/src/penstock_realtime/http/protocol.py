@@ -169,8 +169,9 @@ class LimitedProtocol(HttpToolsProtocol):
     ) -> None:
         """Answer instead of an application, and close; never into another answer."""
         running = self._running
-        if running is not None and not running.response_complete:
-            if not self._in_body or self.cycle is not running:
+        if running is not None:
+            its_own = self._in_body and self.cycle is running
+            if not its_own and not running.response_complete:
                 # The next request is the bad one: the last answer is the one before it.
                 running.keep_alive = False
                 self.pipeline.clear()
@@ -178,7 +179,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._stop_watching()
                 return
             self._give_up(running)
-            if running.response_started:
+            if its_own and running.response_started:
                 self.transport.close()
                 return
         metrics.REQUESTS.labels("protocol", status).inc()
@@ -208,8 +209,11 @@ class LimitedProtocol(HttpToolsProtocol):
         answering = self._running is not None and not self._running.response_complete
         if answering and not self._in_head and not self._in_body:
             self._stop_watching()
-        elif self._timer is None:
-            self._wait_until(self._due_s())
+            return
+        due_s = self._due_s()
+        if self._timer is None or self._timer.when() > due_s:
+            self._stop_watching()
+            self._wait_until(due_s)
 
     def _due_s(self) -> float:
         if not self._in_body:
