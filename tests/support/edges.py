@@ -39,6 +39,12 @@ class EdgeProcess:
         self._environ |= {f"PENSTOCK_{key.upper()}": str(value) for key, value in given.items()}
         self._process: asyncio.subprocess.Process | None = None
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self) -> None:
         """Returns once it listens, and so once it is ready."""
         with self._log_file.open("ab") as log:
@@ -55,6 +61,16 @@ class EdgeProcess:
         assert self._process is not None
         self._process.kill()
         await self._process.wait()
+
+    def signal(self, number: int) -> None:
+        """Any signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def ended(self) -> int:
+        """Its exit status, once it has one."""
+        assert self._process is not None
+        return await asyncio.wait_for(self._process.wait(), _STARTS_WITHIN_S)
 
     def freeze(self) -> None:
         """SIGSTOP."""

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import websockets
+from tests.support.realtime_backend import split
 from websockets.asyncio.client import ClientConnection, connect
 
+FIRST_DELTA = 4
+"""The sequence number of a response's first delta."""
 _ENDS = {"response.completed", "response.incomplete", "response.failed", "error"}
 _AGAIN_AFTER_S = 0.02
 
@@ -24,6 +27,8 @@ class Seen:
     response_id: str | None = None
     last: int = -1
     text: str = ""
+    ranges: list[tuple[int, int, str]] = field(default_factory=list)
+    """Text by the numbers of its first and last delta, from 0."""
     gaps: list[dict[str, Any]] = field(default_factory=list)
     end: dict[str, Any] | None = None
     kinds: list[str] = field(default_factory=list)
@@ -43,10 +48,23 @@ class Seen:
             self.response_id = event["response"]["id"]
         elif kind == "response.output_text.delta":
             self.text += event["delta"]
+            self.ranges.append((first - FIRST_DELTA, number - FIRST_DELTA, event["delta"]))
         elif kind == "penstock.gap":
             self.gaps.append(event)
         if kind in _ENDS:
             self.end = event
+
+
+def assert_honest(seen: Seen) -> None:
+    """Every piece is what the worker said under its numbers, and only gap events leave out any."""
+    pieces = split(seen.prompt)
+    for first, last, text in seen.ranges:
+        assert text == "".join(pieces[first : last + 1]), (first, last)
+    assert seen.end is not None
+    assert seen.end["type"] == "response.completed", seen.end
+    assert seen.end["response"]["output"][0]["content"][0]["text"] == seen.prompt
+    if not seen.gaps:
+        assert seen.text == seen.prompt
 
 
 async def open_socket(port: int, secret: str) -> ClientConnection:
@@ -110,8 +128,8 @@ class ResumingClient:
                 await self._use(socket)
             except (websockets.ConnectionClosed, TimeoutError):
                 self.reconnects += 1
-                socket.transport.abort()
-        await asyncio.wait_for(socket.close(), 5)
+            finally:
+                socket.transport.abort()  # 1000 would end the session
         return asked
 
     def _unfinished(self) -> list[Seen]:

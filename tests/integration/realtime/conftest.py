@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from tests.support import echo_server
 from tests.support.echo_server import EchoServer
+from tests.support.edges import Edges
 from tests.support.realtime import Edge, StartEdge, add_account
 from tests.support.realtime_backend import PRICE, Backend
 from tests.support.websocket_wire import Wire
@@ -95,3 +96,12 @@ async def wire(echo: EchoServer) -> AsyncIterator[Wire]:
     async with await Wire.open(echo.port) as opened:
         yield opened
     await echo.idle()
+
+
+@pytest.fixture
+async def edges(
+    broker: Broker, nats_url: str, redis_url: str, tmp_path: Path
+) -> AsyncIterator[Edges]:
+    """A backend and an account; the test starts the edges, several on one backend."""
+    async with Edges(broker, nats_url, redis_url, tmp_path) as made:
+        yield made

@@ -109,8 +109,8 @@ class SessionStore(Protocol):
         """Note who delivers a response besides, or instead of, the session that started it."""
         ...
 
-    async def unfollow(self, tenant: str, request_id: str, follower: str) -> None:
-        """Undo `follow`, unless somebody else follows by now."""
+    async def unfollow(self, tenant: str, request_id: str, follower: str, within_s: float) -> None:
+        """Undo `follow` after so many seconds, unless somebody else follows by now."""
         ...
 
     async def follower(self, tenant: str, request_id: str) -> str | None:

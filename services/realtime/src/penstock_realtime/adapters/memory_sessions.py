@@ -83,10 +83,10 @@ class MemorySessions:
         """Note who delivers a response."""
         self._followers.put((tenant, request_id), follower, ttl_s)
 
-    async def unfollow(self, tenant: str, request_id: str, follower: str) -> None:
-        """Undo `follow`, unless somebody else follows by now."""
+    async def unfollow(self, tenant: str, request_id: str, follower: str, within_s: float) -> None:
+        """Undo `follow` after so many seconds, unless somebody else follows by now."""
         if self._followers.get((tenant, request_id)) == follower:
-            self._followers.drop((tenant, request_id))
+            self._followers.put((tenant, request_id), follower, within_s)
 
     async def follower(self, tenant: str, request_id: str) -> str | None:
         """Who was last to follow a response."""

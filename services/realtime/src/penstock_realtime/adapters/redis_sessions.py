@@ -37,7 +37,7 @@ if tonumber(redis.call('HGET', KEYS[1], 'term') or 0) <= tonumber(ARGV[1]) then
 end
 """
 _UNFOLLOW: Final = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 """
 _BEAT: Final = """
 local clock = redis.call('TIME')
@@ -106,10 +106,10 @@ class RedisSessions:
         async with self._exchange():
             await self._redis.set(_follower(tenant, request_id), follower, px=_ms(ttl_s))
 
-    async def unfollow(self, tenant: str, request_id: str, follower: str) -> None:
-        """Undo `follow`, unless somebody else follows by now."""
+    async def unfollow(self, tenant: str, request_id: str, follower: str, within_s: float) -> None:
+        """Undo `follow` after so many seconds, unless somebody else follows by now."""
         async with self._exchange():
-            await self._unfollow([_follower(tenant, request_id)], [follower])
+            await self._unfollow([_follower(tenant, request_id)], [follower, _ms(within_s)])
 
     async def follower(self, tenant: str, request_id: str) -> str | None:
         """Who was last to follow a response."""

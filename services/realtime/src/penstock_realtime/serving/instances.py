@@ -83,8 +83,12 @@ class Instances:
         held = await self._registry.held(dead)
         log().info("instance.dead", dead=dead, sessions=len(held))
         metrics.INSTANCES_ADOPTED.inc()
-        for tenant, session_id in held:
-            state = await self._store.read(tenant, session_id)
-            if state is not None and state.instance == dead:
-                await self._orphans.after_grace(state, 0.0)
+        states = [await self._store.read(tenant, session_id) for tenant, session_id in held]
+        await asyncio.gather(
+            *(
+                self._orphans.after_grace(state, 0.0)
+                for state in states
+                if state is not None and state.instance == dead
+            )
+        )
         await self._registry.bury(dead)

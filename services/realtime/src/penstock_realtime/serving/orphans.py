@@ -25,9 +25,10 @@ _COMMAND_AGAIN_S: Final = 1.0
 class Orphans:
     """Owns the tasks that outlive a socket."""
 
-    def __init__(self, lookup: Lookup, store: SessionStore) -> None:
+    def __init__(self, lookup: Lookup, store: SessionStore, grace_s: float) -> None:
         self._lookup = lookup
         self._store = store
+        self._grace_s = grace_s
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -42,35 +43,43 @@ class Orphans:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def after_grace(self, state: SessionState, grace_s: float) -> None:
-        """Wait; then cancel what still runs in a session without a socket, and settle it."""
-        await asyncio.sleep(grace_s)
+    async def after_grace(self, state: SessionState, wait_s: float) -> None:
+        """Wait; then cancel what still runs in a session without a socket, and settle it.
+
+        What others follow has another grace, and another, until they have gone as well.
+        """
+        running = state.cancellable
         try:
-            now = await self._store.read(state.tenant, state.session_id)
-            if now is not None and now.term == state.term:
-                await self.cancel(state.tenant, await self._unfollowed(state))
+            while running:
+                await asyncio.sleep(wait_s)
+                now = await self._store.read(state.tenant, state.session_id)
+                if now is None or now.term != state.term:
+                    break
+                followed = [id_ for id_ in running if await self._is_followed(state, id_)]
+                await self.cancel(state.tenant, [id_ for id_ in running if id_ not in followed])
+                running = [id_ for id_ in followed if await self._runs(state.tenant, id_)]
+                wait_s = self._grace_s
             await self._store.settle(state)
         except PenstockError as error:
-            metrics.ORPHANS.labels("unknown").inc(len(state.responses))
+            metrics.ORPHANS.labels("unknown").inc(len(running))
             log().warning("orphans.left_running", session_id=state.session_id, code=error.code)
 
     async def cancel(self, tenant: str, request_ids: Iterable[str]) -> None:
         """Cancel those that run; while the broker is away, again and again."""
         await asyncio.gather(*(self._cancel(tenant, request_id) for request_id in request_ids))
 
-    async def _unfollowed(self, state: SessionState) -> list[str]:
-        nobody_else = {None, state.session_id}
-        return [
-            request_id
-            for request_id in state.cancellable
-            if await self._store.follower(state.tenant, request_id) in nobody_else
-        ]
+    async def _is_followed(self, state: SessionState, request_id: str) -> bool:
+        follower = await self._store.follower(state.tenant, request_id)
+        return follower not in {None, state.session_id}
+
+    async def _runs(self, tenant: str, request_id: str) -> bool:
+        fact = await self._lookup.sources.facts.last_fact(tenant, request_id)
+        return fact is not None and not isinstance(fact, RequestEnded)
 
     async def _cancel(self, tenant: str, request_id: str) -> None:
         for _ in range(_COMMAND_ATTEMPTS):
             try:
-                fact = await self._lookup.sources.facts.last_fact(tenant, request_id)
-                if fact is not None and not isinstance(fact, RequestEnded):
+                if await self._runs(tenant, request_id):
                     await self._lookup.commands.cancel(tenant, request_id)
                     metrics.ORPHANS.labels("cancelled").inc()
             except PenstockError as error:

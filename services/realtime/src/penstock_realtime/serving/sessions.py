@@ -42,6 +42,8 @@ class Session:
     on_taken: OnTaken
     responses: dict[str, RunningResponse] = field(default_factory=dict)
     """Those that may still run, by request id."""
+    followed: set[str] = field(default_factory=set)
+    """Responses of others that are delivered here."""
     stored: bool = False
     """It has had a response, so the store knows it."""
 
@@ -169,6 +171,8 @@ class Sessions:
         if not self._is_open(session):
             return
         del self._open[session.tenant, session.session_id]
+        for request_id in session.followed:
+            self._unfollow(session.tenant, request_id, session.session_id, self._terms.grace_s)
         if not session.stored:
             return
         state = session.state()
@@ -189,16 +193,19 @@ class Sessions:
 
     def follow(self, tenant: str, request_id: str, follower: str) -> None:
         """Somebody delivers a response that runs in another session: a session, or a request."""
+        session = self._open.get((tenant, follower))
+        if session is not None:
+            session.followed.add(request_id)
         self._follows[tenant, request_id] = follower
         work = self._store.follow(tenant, request_id, follower, self._terms.window_s)
         self._orphans.spawn(self._quietly(work))
 
     def unfollow(self, tenant: str, request_id: str, follower: str) -> None:
         """It does so no more."""
-        if self._follows.get((tenant, request_id)) == follower:
-            del self._follows[tenant, request_id]
-            work = self._store.unfollow(tenant, request_id, follower)
-            self._orphans.spawn(self._quietly(work))
+        session = self._open.get((tenant, follower))
+        if session is not None:
+            session.followed.discard(request_id)
+        self._unfollow(tenant, request_id, follower, 0.0)
 
     def on_taken(self, state: SessionState) -> None:
         """Somebody has claimed a session: `state` is what it is since."""
@@ -214,6 +221,12 @@ class Sessions:
             )
         for session in tuple(self._open.values()):
             self._write(session, urgent=True)
+
+    def _unfollow(self, tenant: str, request_id: str, follower: str, within_s: float) -> None:
+        if self._follows.get((tenant, request_id)) == follower:
+            del self._follows[tenant, request_id]
+            work = self._store.unfollow(tenant, request_id, follower, within_s)
+            self._orphans.spawn(self._quietly(work))
 
     def _holder(self) -> str:
         return f"{self._instance}/{self._ids.new()}"
