@@ -182,6 +182,57 @@ class ChatCompletion(_Closed):
     usage: ChatUsage
 
 
+class _Sparse(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ChatFunctionDelta(_Sparse):
+    """Its name comes with the call, its arguments after it."""
+
+    name: str = ""
+    arguments: str
+
+
+class ChatToolCallDelta(_Sparse):
+    """A call: first what it is, then its arguments."""
+
+    index: Literal[0]
+    id: str = ""
+    type: Literal["function"] = "function"
+    function: ChatFunctionDelta
+
+
+class ChatDelta(_Sparse):
+    """More of the answer."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str | None = None
+    refusal: None = None
+    tool_calls: list[ChatToolCallDelta] = []
+
+
+class ChatChunkChoice(_Closed):
+    """The one choice; the last chunk says why it ends."""
+
+    index: Literal[0]
+    delta: ChatDelta
+    logprobs: None
+    finish_reason: Literal["stop", "length", "tool_calls"] | None
+
+
+class ChatCompletionChunk(_Sparse):
+    """A piece of a streamed chat completion."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    service_tier: Literal["default"]
+    choices: list[ChatChunkChoice]
+    usage: ChatUsage | None = None
+    """In the last chunk, with `stream_options.include_usage`."""
+
+
 class Embedding(_Closed):
     """One text's vector: numbers, or base64 of float32 in little endian."""
 

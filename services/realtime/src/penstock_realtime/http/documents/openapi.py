@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document, from the routes that are served.
 
-Source: OpenAPI Specification 3.1.1. Server-sent events have no schema of their own in it: the
-events are those of the AsyncAPI document, under the same names.
+Source: OpenAPI Specification 3.1.1. It has no word for server-sent events: the schema of such an
+answer is that of one event (3.2 calls it `itemSchema`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any, Final
 from pydantic import BaseModel
 from starlette.routing import Route
 
-from penstock_realtime.http.documents.events import RESPONSE_EVENTS, StreamError
 from penstock_realtime.http.documents.inputs import ResponseId
 from penstock_realtime.http.documents.operations import OPERATIONS, Operation
 from penstock_realtime.http.documents.schemas import Body, Schema, Schemas
@@ -47,8 +46,6 @@ def openapi(routes: Iterable[Route]) -> dict[str, Any]:
                 else _operation(described, path, schemas)
             )
             paths.setdefault(path, {})[method.lower()] = operation
-    for event in (*RESPONSE_EVENTS, StreamError):
-        schemas.ref(event, "serialization")
     return {
         "openapi": "3.1.1",
         "info": {
@@ -76,7 +73,7 @@ def openapi(routes: Iterable[Route]) -> dict[str, Any]:
 def _operation(operation: Operation, path: str, schemas: Schemas) -> dict[str, Any]:
     content: dict[str, Any] = {_JSON: {"schema": schemas.ref(operation.answer, "serialization")}}
     if operation.streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": _server_sent(operation, schemas)}
     answer: dict[str, Any] = {
         "description": "OK",
         "content": content,
@@ -99,6 +96,23 @@ def _operation(operation: Operation, path: str, schemas: Schemas) -> dict[str, A
     return told
 
 
+def _server_sent(operation: Operation, schemas: Schemas) -> Schema:
+    """One event: JSON in its data; a stream without names ends with a line that is none."""
+    events = [schemas.ref(event, "serialization") for event in operation.streams]
+    data: Schema = {
+        "type": "string",
+        "contentMediaType": _JSON,
+        "contentSchema": {"anyOf": events},
+    }
+    if operation.done is not None:
+        data = {"anyOf": [{"const": operation.done}, data]}
+    return {
+        "type": "object",
+        "properties": {"event": {"type": "string"}, "data": data},
+        "required": ["data"],
+    }
+
+
 def _body(body: Body | type[BaseModel], schemas: Schemas) -> dict[str, Any]:
     if isinstance(body, Body):
         return {"required": True, "content": {_JSON: {"schema": schemas.body(body)}}}
@@ -115,7 +129,7 @@ def _parameters(operation: Operation, path: str, schemas: Schemas) -> list[dict[
         query = schemas.of(operation.query)["properties"]
         found += [_parameter(name, "query", schema) for name, schema in query.items()]
     if isinstance(operation.body, Body):
-        key = {"type": "string", "minLength": 1, "maxLength": 255}
+        key = {"type": "string", "maxLength": 255}
         found.append(_parameter("Idempotency-Key", "header", key))
     return found
 

@@ -12,12 +12,14 @@ from penstock_realtime.domain.create_request import CREATE_PARAMETERS, CreateBod
 from penstock_realtime.domain.embedding_request import EMBEDDING_PARAMETERS, EmbeddingBody
 from penstock_realtime.http.documents.answers import (
     ChatCompletion,
+    ChatCompletionChunk,
     DeletedResponse,
     EmbeddingList,
     Model,
     ModelList,
     Response,
 )
+from penstock_realtime.http.documents.events import RESPONSE_EVENTS, StreamError
 from penstock_realtime.http.documents.inputs import (
     ChatParameters,
     EmbeddingInput,
@@ -25,9 +27,11 @@ from penstock_realtime.http.documents.inputs import (
     RetrieveQuery,
 )
 from penstock_realtime.http.documents.schemas import Body
+from penstock_shared.contracts.errors import ErrorReply
 
 _UNREADABLE: Final = (400, 413, 422)
 _BY_ID: Final = (400, 404, 410)
+_EVENTS: Final = (*RESPONSE_EVENTS, StreamError)
 
 
 RESPONSE: Final = Body("CreateResponse", CreateBody, ResponseInput, CREATE_PARAMETERS)
@@ -46,8 +50,10 @@ class Operation:
     """Beside those that every endpoint may answer."""
     body: Body | type[BaseModel] | None = None
     query: type[BaseModel] | None = None
-    streams: bool = False
-    """It may answer with server-sent events."""
+    streams: tuple[type[BaseModel], ...] = ()
+    """The server-sent events that it may answer with."""
+    done: str | None = None
+    """The data of an event that is no JSON: the last one."""
 
 
 OPERATIONS: Final = {
@@ -57,14 +63,14 @@ OPERATIONS: Final = {
         Response,
         errors=(*_UNREADABLE, 404, 409, 410),
         body=RESPONSE,
-        streams=True,
+        streams=_EVENTS,
     ),
     "retrieve": Operation(
         "retrieveResponse",
         "Retrieve a response, or its events after a sequence number",
         Response,
         errors=_BY_ID,
-        streams=True,
+        streams=_EVENTS,
         query=RetrieveQuery,
     ),
     "delete": Operation("deleteResponse", "Delete a response", DeletedResponse, errors=_BY_ID),
@@ -75,7 +81,8 @@ OPERATIONS: Final = {
         ChatCompletion,
         errors=(*_UNREADABLE, 404, 409, 410),
         body=CHAT,
-        streams=True,
+        streams=(ChatCompletionChunk, ErrorReply),
+        done="[DONE]",
     ),
     "create_embeddings": Operation(
         "createEmbeddings",
