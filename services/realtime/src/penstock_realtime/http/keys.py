@@ -40,14 +40,18 @@ _MAX_BODY_BYTES: Final = 16 * 1024
 _KEY_ID: Final = TypeAdapter[str](KeyId)
 
 
-class _Query(BaseModel):
+class KeysQuery(BaseModel):
+    """Which page of the keys."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     after: KeyId | None = None
     limit: Annotated[int, Field(ge=1, le=100)] = 20
 
 
-class _Create(BaseModel):
+class CreateKeyBody(BaseModel):
+    """A new key."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: NewName
@@ -55,7 +59,9 @@ class _Create(BaseModel):
     expires_in_seconds: Lifetime | None = None
 
 
-class _Rotate(BaseModel):
+class RotateKeyBody(BaseModel):
+    """How long the old key goes on."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     overlap_seconds: Overlap = DEFAULT_OVERLAP_S
@@ -71,7 +77,7 @@ class KeysApi:
     async def list_keys(self, request: Request) -> Response:
         """`GET /v1/api_keys`: a page in the order of their making; revoked ones are among them."""
         identity = await self._admin(request)
-        query = _parse(_Query, dict(request.query_params))
+        query = _parse(KeysQuery, dict(request.query_params))
         question = ListKeys(tenant=identity.tenant.tenant, **query.model_dump())
         page = await self.desk.ask("list-keys", question, KeyList)
         data = [{**_key(key), "last_used_at": _unix(key.last_used_at)} for key in page.keys]
@@ -84,7 +90,7 @@ class KeysApi:
     async def create_key(self, request: Request) -> Response:
         """`POST /v1/api_keys`: the answer is the only one that ever has the secret, as `value`."""
         identity = await self._admin(request)
-        body = _parse(_Create, parse_object(await read_body(request, _MAX_BODY_BYTES)))
+        body = _parse(CreateKeyBody, parse_object(await read_body(request, _MAX_BODY_BYTES)))
         command = CreateKey(
             tenant=identity.tenant.tenant,
             name=body.name,
@@ -98,7 +104,7 @@ class KeysApi:
         """`POST /v1/api_keys/{id}/rotate`: a successor; the key itself ends after the overlap."""
         identity = await self._admin(request)
         raw = await read_body(request, _MAX_BODY_BYTES)
-        body = _parse(_Rotate, parse_object(raw) if raw else {})
+        body = _parse(RotateKeyBody, parse_object(raw) if raw else {})
         command = RotateKey(
             key_id=_key_id(request),
             overlap_s=body.overlap_seconds,

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from penstock_shared.contracts.accounts import Role
 from penstock_shared.contracts.models import ModelKind
 from penstock_shared.contracts.usage import Price
 
@@ -278,3 +279,46 @@ class ModelList(_Closed):
 
     object: Literal["list"]
     data: list[Model]
+
+
+class ApiKey(_Closed):
+    """An API key, without its secret; times are Unix seconds."""
+
+    id: str
+    object: Literal["api_key"]
+    name: str
+    role: Role
+    redacted_value: str
+    created_at: int
+    expires_at: int | None
+    revoked_at: int | None
+
+
+class ListedKey(ApiKey):
+    """One of the tenant's keys."""
+
+    last_used_at: int | None
+
+
+class NewKey(ApiKey):
+    """The answer that has the secret: no other ever will."""
+
+    value: str
+
+
+class KeyPage(_Closed):
+    """Keys in the order of their making."""
+
+    object: Literal["list"]
+    data: list[ListedKey]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class DeletedKey(_Closed):
+    """A key that is revoked."""
+
+    id: str
+    object: Literal["api_key.deleted"]
+    deleted: Literal[True]

@@ -13,10 +13,13 @@ from penstock_realtime.domain.embedding_request import EMBEDDING_PARAMETERS, Emb
 from penstock_realtime.http.documents.answers import (
     ChatCompletion,
     ChatCompletionChunk,
+    DeletedKey,
     DeletedResponse,
     EmbeddingList,
+    KeyPage,
     Model,
     ModelList,
+    NewKey,
     Response,
 )
 from penstock_realtime.http.documents.events import RESPONSE_EVENTS, StreamError
@@ -27,6 +30,7 @@ from penstock_realtime.http.documents.inputs import (
     RetrieveQuery,
 )
 from penstock_realtime.http.documents.schemas import Body
+from penstock_realtime.http.keys import CreateKeyBody, KeysQuery, RotateKeyBody
 from penstock_shared.contracts.errors import ErrorReply
 
 _UNREADABLE: Final = (400, 413, 422)
@@ -90,6 +94,20 @@ OPERATIONS: Final = {
         EmbeddingList,
         errors=(*_UNREADABLE, 404, 409, 410),
         body=EMBEDDINGS,
+    ),
+    "list_keys": Operation(
+        "listKeys", "List the tenant's API keys", KeyPage, errors=(400,), query=KeysQuery
+    ),
+    "create_key": Operation(
+        "createKey", "Make an API key", NewKey, errors=_UNREADABLE, body=CreateKeyBody
+    ),
+    "delete_key": Operation("deleteKey", "Revoke an API key", DeletedKey, errors=(404,)),
+    "rotate_key": Operation(
+        "rotateKey",
+        "Replace an API key, which goes on for a while",
+        NewKey,
+        errors=(*_UNREADABLE, 404, 409),
+        body=RotateKeyBody,
     ),
     "list_models": Operation("listModels", "List the models", ModelList),
     "retrieve_model": Operation("retrieveModel", "Retrieve a model", Model, errors=(404,)),
