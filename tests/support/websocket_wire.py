@@ -162,8 +162,11 @@ class Wire:
         return WireFrame(first & 0x0F, payload, bool(first & _FIN), first & 0x70)
 
     async def message(self) -> bytes:
-        """The payload of the next frame, which must be a whole text or binary message."""
+        """The payload of the next whole text or binary message; pings before it are answered."""
         frame = await self.receive()
+        while frame is not None and frame.opcode == PING:
+            self.send(PONG, frame.payload)
+            frame = await self.receive()
         assert frame is not None, "the connection ended"
         assert frame.fin, frame
         assert frame.opcode in {TEXT, BINARY}, frame
