@@ -44,7 +44,7 @@ SEEDS: list[dict[str, Any]] = [
     {"input": "x", "tools": [{"type": "function", "name": "f"}],
      "tool_choice": {"type": "function", "name": "f"}, "text": {"format": {"type": "text"}}},
 ]  # fmt: skip
-JUNK = [
+JUNK: list[Any] = [
     None, True, False, 0, -1, 7, 0.5, 1e300, 10**30, "", "x", "function", "auto", "required",
     "json_schema", "\x00", "ü" * 70, "a" * 300, [], [[]], [None], {}, {"type": "function"},
     {"type": "mcp"}, {"$ref": "#"}, {"a": {"b": {}}}, [{"type": "item_reference", "id": "x"}],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+import re
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from penstock_shared.contracts.errors import ErrorBody
 from penstock_shared.contracts.responses import FinalFrame
@@ -57,6 +58,10 @@ class Renderer(Protocol):
         ...
 
 
+_WHITE_SPACE: Final = re.compile(rb"\A(?: |\\[ntr])+")
+"""JSON's (RFC 8259 §2) at the beginning of a text, as its literal writes it."""
+
+
 class CallHold:
     """Keeps back text that may turn out to be the arguments of a function call.
 
@@ -66,6 +71,7 @@ class CallHold:
 
     def __init__(self, *, may_call: bool) -> None:
         self._undecided = may_call
+        self._is_object = False
         self._held: list[Piece] = []
 
     def pass_on(self, pieces: list[Piece]) -> list[Piece]:
@@ -73,15 +79,19 @@ class CallHold:
         if not self._undecided:
             return pieces
         self._held += pieces
-        begin = b"".join(piece.literal[1:-1] for piece in self._held).lstrip(b" ")
-        while begin.startswith((b"\\n", b"\\t", b"\\r")):
-            begin = begin[2:].lstrip(b" ")
-        if not begin or begin.startswith(b"{"):
+        if self._is_object:
             return []
-        return self.release()
+        begin = next(filter(None, map(_stripped, pieces)), b"")
+        self._is_object = begin.startswith(b"{")
+        return self.release() if begin and not self._is_object else []
 
     def release(self) -> list[Piece]:
         """It is no call: all that was held."""
         self._undecided = False
         held, self._held = self._held, []
         return held
+
+
+def _stripped(piece: Piece) -> bytes:
+    """The inside of the literal without the white space that it begins with."""
+    return _WHITE_SPACE.sub(b"", piece.literal[1:-1])
