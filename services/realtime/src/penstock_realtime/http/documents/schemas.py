@@ -26,10 +26,13 @@ class Body:
 
 
 class _Untitled(GenerateJsonSchema):
-    """Titles would repeat the names."""
+    """Titles would repeat the names; AsyncAPI has another `discriminator` than OpenAPI."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
         return False
+
+    def tagged_union_schema(self, schema: Any) -> Schema:
+        return {k: v for k, v in super().tagged_union_schema(schema).items() if k == "oneOf"}
 
 
 class Schemas:
