@@ -49,9 +49,8 @@ async def test_a_real_model_answers_a_chat(client: AsyncOpenAI) -> None:
     assert made.model in {"penstock-small", "penstock-large"}
     assert made.usage is not None
     assert made.usage.total_tokens == made.usage.prompt_tokens + made.usage.completion_tokens
-    longer = await client.chat.completions.create(
-        model=made.model, messages=[*said("Hello."), choice.message, *said(ORDER)]
-    )
+    history: list[Any] = [*said("Hello."), choice.message, *said(ORDER)]
+    longer = await client.chat.completions.create(model=made.model, messages=history)
     assert longer.usage is not None
     assert longer.usage.prompt_tokens > made.usage.prompt_tokens
 
@@ -115,14 +114,9 @@ async def test_a_function_is_called_and_answered(client: AsyncOpenAI) -> None:
     assert call.type == "function"
     assert call.function.name == "handle"
     assert json.loads(call.function.arguments)["intent"]
-    after = await client.chat.completions.create(
-        model="echo",
-        messages=[
-            *said(ORDER),
-            choice.message,
-            {"role": "tool", "tool_call_id": call.id, "content": "It is on its way."},
-        ],
-    )
+    told = {"role": "tool", "tool_call_id": call.id, "content": "It is on its way."}
+    history: list[Any] = [*said(ORDER), choice.message, told]
+    after = await client.chat.completions.create(model="echo", messages=history)
     assert after.choices[0].message.content == "It is on its way."
 
 

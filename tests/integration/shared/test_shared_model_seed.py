@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 from penstock_shared.contracts.models import ModelLimits, ModelRecord
 from penstock_shared.contracts.streams import Bucket
 from penstock_shared.runtime.broker import Broker
+from penstock_shared.runtime.clock import SystemClock
 from penstock_shared.runtime.kv import last_entry, purge, put
 from penstock_shared.runtime.model_catalog import ModelCatalog, seed
 
@@ -31,6 +33,22 @@ async def standing(broker: Broker) -> tuple[ModelRecord | None, int]:
     entry = await last_entry(broker, Bucket.MODELS, "tiny")
     assert entry is not None
     return (ModelRecord.model_validate_json(entry.data) if entry.data else None), entry.sequence
+
+
+class StoppedClock(SystemClock):
+    """It is always the same moment."""
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC)
+
+
+async def test_a_record_says_since_when_there_is_its_model(broker, tmp_path):
+    """The first announcement counts, whatever follows: clients sort by it."""
+    await seed(broker, bundle(tmp_path), StoppedClock())
+    await seed(broker, bundle(tmp_path, version="2"))
+    record, _ = await standing(broker)
+    assert record is not None
+    assert (record.version, record.created_unix_s) == ("2", 1_767_225_600)
 
 
 async def test_everybody_may_announce_and_nothing_is_written_twice(broker, tmp_path):

@@ -18,6 +18,7 @@ from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.models import ModelManifest, ModelRecord
 from penstock_shared.contracts.streams import Bucket
 from penstock_shared.runtime.broker import Broker, SequenceConflictError, StoredMessage
+from penstock_shared.runtime.clock import Clock, SystemClock
 from penstock_shared.runtime.kv import last_entry, put
 from penstock_shared.runtime.telemetry import log
 
@@ -25,6 +26,7 @@ MANIFEST: Final = "penstock.json"
 """Written last: a directory that has it is whole."""
 
 _SEED_ATTEMPTS: Final = 5
+_CLOCK: Final = SystemClock()
 
 
 class ModelCatalog:
@@ -109,7 +111,7 @@ def _stays_inside(directory: Path, name: str) -> bool:
     return (directory / relative).resolve().is_relative_to(directory.resolve())
 
 
-async def seed(broker: Broker, catalog: ModelCatalog) -> None:
+async def seed(broker: Broker, catalog: ModelCatalog, clock: Clock = _CLOCK) -> None:
     """Announce the bundled models. Anybody may, at every start.
 
     What an operator removed stays removed, and what an operator changed stays changed: a record
@@ -120,7 +122,7 @@ async def seed(broker: Broker, catalog: ModelCatalog) -> None:
         UnavailableError: NATS does not answer.
     """
     for directory, manifest in catalog.bundled():
-        await announce(broker, _with_size(directory, manifest).record())
+        await announce(broker, _with_size(directory, manifest).record(), clock)
 
 
 def _with_size(directory: Path, manifest: ModelManifest) -> ModelManifest:
@@ -130,11 +132,11 @@ def _with_size(directory: Path, manifest: ModelManifest) -> ModelManifest:
     return manifest.model_copy(update={"size_bytes": sum(path.stat().st_size for path in files)})
 
 
-async def announce(broker: Broker, fresh: ModelRecord) -> None:
+async def announce(broker: Broker, fresh: ModelRecord, clock: Clock = _CLOCK) -> None:
     """Create or follow one bundled record; see `seed`."""
     for _ in range(_SEED_ATTEMPTS):
         standing = await last_entry(broker, Bucket.MODELS, fresh.name)
-        record = _followed(standing, fresh)
+        record = _followed(standing, fresh, int(clock.now().timestamp()))
         if record is None:
             return
         value = record.model_dump_json().encode()
@@ -147,13 +149,13 @@ async def announce(broker: Broker, fresh: ModelRecord) -> None:
     log().warning("model.not_announced", model=fresh.name)
 
 
-def _followed(standing: StoredMessage | None, fresh: ModelRecord) -> ModelRecord | None:
+def _followed(standing: StoredMessage | None, fresh: ModelRecord, now_s: int) -> ModelRecord | None:
     """The record to write; None where nothing is to be changed.
 
     A crash count belongs to a version: the same files stay quarantined across restarts.
     """
     if standing is None:
-        return fresh
+        return fresh.model_copy(update={"created_unix_s": now_s})
     if not standing.data:
         return None  # removed
     try:
