@@ -115,8 +115,7 @@ def create_request(given: dict[str, Any]) -> GenerationRequest:
         background=bool(body.background),
         previous=previous,
         safety_identifier=body.safety_identifier or body.user,
-        echo=body.model_dump(exclude_none=True, exclude=_NOT_ECHOED)
-        | {name: value for name, value in told.items() if value is not None},
+        echo=_echo(served | told),
     )
     request.content()  # an empty or too large one is refused before anything is counted
     return request
@@ -130,6 +129,14 @@ def _body(served: dict[str, Any]) -> CreateBody:
     if body.background and body.store is False:
         raise wrong_value("background", "'store' to be true: its answer must be kept")
     return body
+
+
+def _echo(given: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in given.items()
+        if value is not None and name not in _NOT_ECHOED
+    }
 
 
 def _previous(given: str | None) -> str | None:
