@@ -26,6 +26,10 @@ NAMES: Final = (
     "autoscale",
     "long_outputs",
     "asgi_servers",
+    "edge_connections",
+    "edge_fanout",
+    "edge_overhead",
+    "limits",
 )
 
 

@@ -1,6 +1,7 @@
 -- GCRA as a leaky bucket (gcra.py), for any number of limits, in one atomic step.
 -- A key holds two doubles: the bucket's level, and the microsecond at which it was that.
--- KEYS: one for each settlement and each limit, in the order of ARGV, which is
+-- KEYS: one for each settlement and each limit, in the order of the numbers.
+-- ARGV[1], packed, since every argument costs the client microseconds:
 --   how many settlements; for each: per minute, units to give back (below 0: to charge);
 --   how many requests; for each: how many limits; for each of those: per minute, cost.
 -- Returns doubles: for each request 1 or 0 (it fits, and is counted in every limit, or in none),
@@ -8,7 +9,7 @@
 local UNIT = 60000000
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-local key, arg = 0, 0
+local numbers, place, key = ARGV[1], 1, 0
 
 local function next_key()
   key = key + 1
@@ -16,8 +17,9 @@ local function next_key()
 end
 
 local function next_number()
-  arg = arg + 1
-  return tonumber(ARGV[arg])
+  local number
+  number, place = struct.unpack('<d', numbers, place)
+  return number
 end
 
 local function level_of(name, per_minute)

@@ -151,18 +151,19 @@ class RedisRateLimiter:
         """What the script returns; None when Redis does not answer."""
         assert self._script is not None  # noqa: S101  without it nobody comes here
         keys = [key for key, _ in settled]
-        args = [len(settled)]
+        numbers = [len(settled)]
         for (_, per_minute), units in settled.items():
-            args += per_minute, units
-        args.append(len(batch))
+            numbers += per_minute, units
+        numbers.append(len(batch))
         for waiting in batch:
-            args.append(len(waiting.limits))
+            numbers.append(len(waiting.limits))
             for limit in waiting.limits:
                 keys.append(limit.key)
-                args += limit.per_minute, limit.cost
+                numbers += limit.per_minute, limit.cost
+        packed = struct.pack(f"<{len(numbers)}d", *numbers)
         try:
             async with asyncio.timeout(self._timeout_s):
-                raw: Any = await self._script(keys=keys, args=args)
+                raw: Any = await self._script(keys=keys, args=[packed])
         except Exception as error:  # noqa: BLE001  whatever it is, no client may feel it
             self._failed(error)
             return None
