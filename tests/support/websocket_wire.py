@@ -19,7 +19,6 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 RSV1, RSV2, RSV3 = 0x40, 0x20, 0x10
 _FIN, _MASKED = 0x80, 0x80
 _MASK_KEY: Final = b"\x37\xfa\x21\x3d"
-_WAIT_S: Final = 10.0
 _DEFLATE_TAIL: Final = b"\x00\x00\xff\xff"
 HANDSHAKE: Final = {
     "Host": "edge",
@@ -88,8 +87,9 @@ def deflate(message: bytes, window_bits: int = 12) -> bytes:
 
 
 class Wire:
-    """One connection. Reading ends after ten seconds: a server that hangs fails the test."""
+    """One connection. Reading ends after `wait_s`: a server that hangs fails the test."""
 
+    wait_s = 10.0
     answer: Answer
     """To the handshake."""
 
@@ -126,7 +126,7 @@ class Wire:
 
     async def read_answer(self) -> Answer:
         """An HTTP answer; its body as long as it says."""
-        async with asyncio.timeout(_WAIT_S):
+        async with asyncio.timeout(self.wait_s):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             first, *lines = head.split("\r\n")[:-2]
             pairs = (line.partition(":") for line in lines)
@@ -147,7 +147,7 @@ class Wire:
 
     async def receive(self) -> WireFrame | None:
         """The next frame; None at the end of the connection."""
-        async with asyncio.timeout(_WAIT_S):
+        async with asyncio.timeout(self.wait_s):
             try:
                 first, second = await self.reader.readexactly(2)
                 assert not second & _MASKED, "a server must not mask (RFC 6455 §5.1)"
