@@ -34,7 +34,7 @@ class ChatStream:
         self._head = head
         self._described = described(head, "chat.completion.chunk")
         self._include_usage = include_usage
-        self._hold = CallHold(may_call=bool(head.tools))
+        self._hold: CallHold[Piece] = CallHold(may_call=bool(head.tools))
         content = self._chunk({"content": "\x00"})
         self._start, self._end = content.split(to_json("\x00"))
 

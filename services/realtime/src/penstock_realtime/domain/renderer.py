@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Final, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from penstock_shared.contracts.errors import ErrorBody
 from penstock_shared.contracts.responses import FinalFrame
@@ -62,36 +62,40 @@ _WHITE_SPACE: Final = re.compile(rb"\A(?: |\\[ntr])+")
 """JSON's (RFC 8259 §2) at the beginning of a text, as its literal writes it."""
 
 
-class CallHold:
+_T = TypeVar("_T", bound=Piece | Gap)
+
+
+class CallHold(Generic[_T]):
     """Keeps back text that may turn out to be the arguments of a function call.
 
     An answer is a call if it is valid arguments of a function, which only its end shows; but then
-    it is a JSON object. So text that begins otherwise passes at once.
+    it is a JSON object. So text that begins otherwise passes at once. Where a gap hides how it
+    begins, or what an object says, only the end shows whether the gap was one in a message.
     """
 
     def __init__(self, *, may_call: bool) -> None:
         self._undecided = may_call
-        self._is_object = False
-        self._held: list[Piece] = []
+        self._until_end = False
+        self._held: list[_T] = []
 
-    def pass_on(self, pieces: list[Piece]) -> list[Piece]:
+    def pass_on(self, told: list[_T]) -> list[_T]:
         """What may be told now."""
         if not self._undecided:
-            return pieces
-        self._held += pieces
-        if self._is_object:
+            return told
+        self._held += told
+        if self._until_end:
             return []
-        begin = next(filter(None, map(_stripped, pieces)), b"")
-        self._is_object = begin.startswith(b"{")
-        return self.release() if begin and not self._is_object else []
+        begin = next(filter(None, map(_begin, told)), b"")
+        self._until_end = begin.startswith(b"{")
+        return self.release() if begin and not self._until_end else []
 
-    def release(self) -> list[Piece]:
+    def release(self) -> list[_T]:
         """It is no call: all that was held."""
         self._undecided = False
         held, self._held = self._held, []
         return held
 
 
-def _stripped(piece: Piece) -> bytes:
-    """The inside of the literal without the white space that it begins with."""
-    return _WHITE_SPACE.sub(b"", piece.literal[1:-1])
+def _begin(one: Piece | Gap) -> bytes:
+    """The text without the white space that it begins with; a gap may have been an object."""
+    return b"{" if isinstance(one, Gap) else _WHITE_SPACE.sub(b"", one.literal[1:-1])

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic_core import to_json
 
-from penstock_realtime.domain.renderer import CallHold, Gap, Piece
+from penstock_realtime.domain.renderer import CallHold, Gap, Piece, Told
 from penstock_realtime.domain.response_object import ResponseHead, finished, response_id
 from penstock_shared.contracts.errors import ErrorBody
 from penstock_shared.contracts.requests import Status
@@ -79,7 +79,7 @@ class EventStream:
     _told: int = -1
     """The highest delta number told here."""
     _item_open: bool = False
-    _hold: CallHold = field(init=False)
+    _hold: CallHold[Piece | Gap] = field(init=False)
     _delta_start: bytes = field(init=False)
     _delta_end: bytes = field(init=False)
 
@@ -104,29 +104,18 @@ class EventStream:
 
     def deltas(self, pieces: list[Piece]) -> list[bytes]:
         """Deltas, after what opens the item if they are the first."""
-        pieces = self._hold.pass_on(pieces)
-        if not pieces:
-            return []
-        self._told = pieces[-1].last
-        return self._open_message() + [self._delta(piece) for piece in pieces]
+        return self._tell(self._hold.pass_on([*pieces]))
 
     def gap(self, gap: Gap) -> list[bytes]:
-        """Some deltas will not come."""
-        held = self.deltas(self._hold.release())  # what is known of it is told
-        self._told = gap.last
-        fields = {
-            "first_sequence_number": FIRST_DELTA + gap.first,
-            "response_id": response_id(self.head.request_id),
-            "reason": gap.reason,
-        }
-        return held + self._event(FIRST_DELTA + gap.last, GAP_EVENT, fields)
+        """Some deltas will not come; of a call nothing is missing, since its end tells it whole."""
+        return self._tell(self._hold.pass_on([gap]))
 
     def closing(self, final: FinalFrame) -> list[bytes]:
         """What follows the last delta, up to the event that ends the response."""
         if final.called is not None:
             events, number = self._close_call(final)
         else:
-            events = self.deltas(self._hold.release())
+            events = self._tell(self._hold.release())
             number = FIRST_DELTA + max(final.end_number, self._told + 1)
             if final.status is Status.FAILED and not self._item_open and number == FIRST_DELTA:
                 number = _ITEM_ADDED  # nothing was said
@@ -146,6 +135,26 @@ class EventStream:
             fields = {"code": error.code, "message": error.message, "param": error.param}
         number = FIRST_DELTA + self._told + 1 if self._item_open else _ITEM_ADDED
         return self._event(max(number, self.after + 1), "error", fields)
+
+    def _tell(self, told: Told) -> list[bytes]:
+        if not told:
+            return []
+        self._told = told[-1].last
+        events = self._open_message()
+        for one in told:
+            if isinstance(one, Gap):
+                events += self._gap(one)
+            else:
+                events.append(self._delta(one))
+        return events
+
+    def _gap(self, gap: Gap) -> list[bytes]:
+        fields = {
+            "first_sequence_number": FIRST_DELTA + gap.first,
+            "response_id": response_id(self.head.request_id),
+            "reason": gap.reason,
+        }
+        return self._event(FIRST_DELTA + gap.last, GAP_EVENT, fields)
 
     def _delta(self, piece: Piece) -> bytes:
         number = FIRST_DELTA + piece.last
