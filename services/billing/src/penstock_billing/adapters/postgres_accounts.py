@@ -44,7 +44,8 @@ _PAGE: Final = f"""
 select {_KEY_COLUMNS}, last_used_at from billing.api_keys
 where ($1::text is null or tenant = $1)
   and ($2::text is null or (created_at, key_id) >
-      (select created_at, key_id from billing.api_keys where key_id = $2))
+      (select created_at, key_id from billing.api_keys
+       where key_id = $2 and ($1::text is null or tenant = $1)))
 order by created_at, key_id limit $3"""
 _WORKING_KEYS: Final = """
 select count(*) from billing.api_keys
