@@ -11,23 +11,14 @@ from typing import Any
 import openai
 import pytest
 from openai import AsyncOpenAI
-from tests.support.minilm import DIMENSIONS, LONGEST, convert, original
-from tests.support.operator import operate, penstock
+from tests.e2e.conftest import ENCODER as MODEL
+from tests.support.minilm import DIMENSIONS, LONGEST
+from tests.support.operator import operate
 from tests.support.stack import Stack
 
-pytestmark = pytest.mark.xdist_group("stack")
-MODEL = "all-minilm-l6-v2"
+pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.usefixtures("encoder")]
 _GOLDEN = Path(__file__).parents[1] / "data" / "embeddings" / "golden.json"
 _TOLERANCE = 1e-3
-
-
-@pytest.fixture(scope="session", autouse=True)
-def encoder(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model, registered as an operator does."""
-    folder = tmp_path_factory.mktemp("encoder") / MODEL
-    convert(original(), folder)
-    penstock(stack, "models", "add", str(folder), "--context-tokens", str(LONGEST))
-    return folder
 
 
 async def test_vectors_are_the_reference_implementations(client: AsyncOpenAI) -> None:
