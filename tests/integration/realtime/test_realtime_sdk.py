@@ -128,7 +128,7 @@ async def test_retrieve_after_the_end(edge: Edge) -> None:
             {"tools": [{"type": "web_search"}]},
             openai.BadRequestError,
             "unsupported_parameter",
-            "tools",
+            "tools[0].type",
         ),
         ({"extra_body": {"wat": 1}}, openai.BadRequestError, "unknown_parameter", "wat"),
         ({"max_output_tokens": -1}, openai.BadRequestError, "invalid_value", "max_output_tokens"),
