@@ -83,8 +83,8 @@ def test_what_is_kept() -> None:
         assert is_kept(kind, b'{"store":true}')
         assert not is_kept(kind, b'{"store":false}')
     assert is_kept(ResponseDeleted.TYPE, b"{}")
-    for kind in ("penstock.attempt.failed.v1", "penstock.account.key_created.v1", None):
-        assert not is_kept(kind, b'{"store":true}')
+    for other in ("penstock.attempt.failed.v1", "penstock.account.key_created.v1", None):
+        assert not is_kept(other, b'{"store":true}')
 
 
 def every_event(seed: int, count: int, ids: int = 5) -> list[ArchivedResponse]:

@@ -135,7 +135,7 @@ async def test_two_connections_follow_one_running_response(edge: Edge) -> None:
             async for event in left:
                 if event.type == "response.output_text.delta":
                     break
-            await left.close()  # type: ignore[no-untyped-call]
+            await left.close()
             assert (await client.responses.retrieve(created.id)).status == "in_progress"
             both = asyncio.gather(follow(http, created.id), follow(http, created.id))
             late = asyncio.create_task(follow(http, created.id, starting_after=5))

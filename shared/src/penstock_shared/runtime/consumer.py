@@ -94,7 +94,7 @@ async def ensure_consumer(broker: Broker, spec: ConsumerSpec) -> str:
         filter_subjects=None if single else list(spec.filter_subjects),
     )
     info = await broker.jetstream.add_consumer(spec.stream, config)
-    found = info.config.filter_subjects or [info.config.filter_subject]
+    found = info.config.filter_subjects or [info.config.filter_subject or ""]
     if set(found) != set(spec.filter_subjects):
         msg = f"Consumer {spec.durable} filters {found}: delete it, restart."
         raise PenstockError(msg, code="consumer_mismatch")
