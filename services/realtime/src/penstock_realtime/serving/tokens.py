@@ -25,7 +25,8 @@ _REMEMBER_FOR: Final = timedelta(minutes=5)
 @dataclass(frozen=True, slots=True)
 class _Verified:
     tenant: str
-    provider: IdentityProvider
+    generation: int
+    """Of the providers' configuration that decided."""
     key_id: str
     role: Role
     expires_at: datetime
@@ -44,16 +45,20 @@ class Tokens:
         self._clock = clock
         self._owners: dict[tuple[str, str], dict[str, IdentityProvider]] = {}
         self._owned: dict[str, list[tuple[str, str]]] = {}
+        self._generation = 0
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
 
     def on_tenant(self, name: str, tenant: TenantRecord | None) -> None:
         """A tenant's record is there, has changed, or is gone."""
+        providers = tenant.identity_providers if tenant is not None else ()
+        if providers or name in self._owned:
+            self._generation += 1  # all that was verified before is looked at again
         for pair in self._owned.pop(name, ()):
             owners = self._owners[pair]
             owners.pop(name, None)
             if not owners:
                 del self._owners[pair]
-        for provider in tenant.identity_providers if tenant is not None else ():
+        for provider in providers:
             for audience in provider.audiences:
                 pair = (provider.issuer, audience)
                 self._owners.setdefault(pair, {})[name] = provider
@@ -74,15 +79,14 @@ class Tokens:
         if known is None or known.until <= self._clock.now():
             known = await self._verify(token)
             self._remember(digest, known)
-        tenant = self._access.active_tenant(known.tenant)
-        if not any(provider is known.provider for provider in tenant.identity_providers):
-            # The record was written again since: what it says now decides.
+        while known.generation != self._generation:  # it may change while we wait, too
             known = await self._verify(token)
             self._remember(digest, known)
-            tenant = self._access.active_tenant(known.tenant)
+        tenant = self._access.active_tenant(known.tenant)
         return Identity(tenant, known.key_id, known.role, known.expires_at)
 
     async def _verify(self, token: str) -> _Verified:
+        generation = self._generation
         origin = self._providers.origin(token)
         owners = [
             owner
@@ -101,7 +105,7 @@ class Tokens:
         end = end_of(claims, provider.clock_skew_s)
         key_id = subject_id(name, provider.issuer, claims["sub"])
         until = min(end, self._clock.now() + _REMEMBER_FOR)
-        return _Verified(name, provider, key_id, role, end, until)
+        return _Verified(name, generation, key_id, role, end, until)
 
     def _remember(self, digest: bytes, verified: _Verified) -> None:
         self._verified[digest] = verified
