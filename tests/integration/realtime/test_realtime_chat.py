@@ -375,6 +375,23 @@ async def test_a_key_used_for_another_api_is_a_conflict(edge: Edge) -> None:
     assert caught.value.code == "idempotency_key_reused"
 
 
+async def test_a_key_used_with_other_tools_is_a_conflict(edge: Edge) -> None:
+    """A call whose function the repetition does not name: 409 in every API, never a 500."""
+    key = {"Idempotency-Key": "tools"}
+    edge.backend.generate = answering("{}", called=0)
+    async with edge.client() as client:
+        await client.chat.completions.create(
+            model="echo", messages=HELLO, tools=TOOLS, extra_headers=key
+        )
+        for repeated in (
+            client.chat.completions.create(model="echo", messages=HELLO, extra_headers=key),
+            client.responses.create(model="echo", input="Hello", extra_headers=key),
+        ):
+            with pytest.raises(openai.ConflictError) as caught:
+                await repeated
+            assert caught.value.param == "Idempotency-Key"
+
+
 # Models.
 
 

@@ -6,7 +6,6 @@ from typing import Any, Final, Literal
 
 from penstock_realtime.domain.response_object import ResponseHead, call_id
 from penstock_realtime.errors import FailedError
-from penstock_shared.contracts.errors import ConflictError
 from penstock_shared.contracts.requests import Status
 from penstock_shared.contracts.responses import FinalFrame
 from penstock_shared.contracts.usage import Usage
@@ -46,14 +45,10 @@ def completion(head: ResponseHead, final: FinalFrame) -> dict[str, Any]:
     """
     if final.status is Status.FAILED:
         raise FailedError(final)
-    called = final.called is not None
-    message: dict[str, Any] = {
-        "role": "assistant",
-        "content": None if called else final.text,
-        "refusal": None,
-    }
-    if called:
-        message["tool_calls"] = [tool_call(head, final, final.text)]
+    message: dict[str, Any] = {"role": "assistant", "content": final.text, "refusal": None}
+    if final.called is not None:
+        calls = [tool_call(head, final.called, final.text)]
+        message |= {"content": None, "tool_calls": calls}
     choice = {
         "index": 0,
         "message": message,
@@ -69,16 +64,13 @@ def completion(head: ResponseHead, final: FinalFrame) -> dict[str, Any]:
     }
 
 
-def tool_call(head: ResponseHead, final: FinalFrame, arguments: str) -> dict[str, Any]:
+def tool_call(head: ResponseHead, called: int, arguments: str) -> dict[str, Any]:
     """The call that the answer is.
 
     Raises:
         ConflictError: the answer is to another request, made with the same idempotency key.
     """
-    if final.called is None or final.called >= len(head.tools):
-        msg = "The answer calls a function that this request does not have: use a key of its own."
-        raise ConflictError(msg, code="idempotency_key_reused", param="Idempotency-Key")
-    function = {"name": head.tools[final.called], "arguments": arguments}
+    function = {"name": head.function_name(called), "arguments": arguments}
     return {"id": call_id(head.request_id), "type": "function", "function": function}
 
 

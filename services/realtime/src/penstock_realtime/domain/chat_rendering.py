@@ -76,7 +76,7 @@ class ChatStream:
         if final.called is None:
             chunks = self._contents(self._hold.release())
         else:
-            call = {"index": 0, **tool_call(self._head, final, "")}
+            call = {"index": 0, **tool_call(self._head, final.called, "")}
             arguments = {"index": 0, "function": {"arguments": final.text}}
             chunks = [self._chunk({"tool_calls": [part]}) for part in (call, arguments)]
         chunks.append(self._chunk({}, finish_reason(final)))

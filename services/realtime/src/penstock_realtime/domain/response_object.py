@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from penstock_shared.contracts.errors import PermanentError
+from penstock_shared.contracts.errors import ConflictError, PermanentError
 from penstock_shared.contracts.requests import Status
 from penstock_shared.contracts.responses import FinalFrame
 
@@ -97,11 +97,22 @@ class ResponseHead:
             "status": status,
         }
 
+    def function_name(self, called: int) -> str:
+        """The function that an answer calls.
+
+        Raises:
+            ConflictError: the answer is to another request, made with the same idempotency key.
+        """
+        if called < len(self.tools):
+            return self.tools[called]
+        msg = "The answer calls a function that this request does not have: use a key of its own."
+        raise ConflictError(msg, code="idempotency_key_reused", param="Idempotency-Key")
+
     def output(self, final: FinalFrame) -> dict[str, Any]:
         """The one output item of an answer: a function call or a message."""
         status = "completed" if final.status is Status.COMPLETED else "incomplete"
         if final.called is not None:
-            return self.function_call(self.tools[final.called], final.text, status)
+            return self.function_call(self.function_name(final.called), final.text, status)
         return self.message(final.text, status)
 
     def response(self, status: str) -> dict[str, Any]:
