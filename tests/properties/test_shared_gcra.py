@@ -71,3 +71,35 @@ def test_refused_by_one_counted_in_none(steps: list[tuple[int, str, int]]) -> No
         told = allowance(limits, after, fits=fits)
         assert told.allowed == fits
         assert (told.retry_after_s > 0) is not fits
+
+
+@given(
+    st.integers(1, 1_000),
+    st.lists(
+        st.tuples(
+            st.integers(0, 40_000_000),  # after the one before
+            st.integers(0, 800),  # charged
+            st.floats(0, 1),  # of which used
+            st.integers(0, 120_000_000),  # held
+        ),
+        max_size=12,
+    ),
+)
+def test_giving_back_never_opens_the_gate(
+    per_minute: int, requests: list[tuple[int, int, float, int]]
+) -> None:
+    """The bucket is never lower than if each request's true use had been known at its start."""
+    steps: list[tuple[int, int, int]] = []  # when, into the one bucket, into the other
+    now_us = 0
+    for pause_us, charged, share, held_us in requests:
+        now_us += pause_us
+        used = int(charged * share)
+        steps.append((now_us, charged, used))
+        back = gcra.returnable(charged - used, per_minute, held_us)
+        steps.append((now_us + held_us, -back, 0))
+    level = known = at_us = 0
+    for when_us, units, used in sorted(steps):
+        level = max(0, gcra.drained(level, per_minute, when_us - at_us) + units * gcra.UNIT)
+        known = gcra.drained(known, per_minute, when_us - at_us) + used * gcra.UNIT
+        at_us = when_us
+        assert level >= known

@@ -37,3 +37,14 @@ def reset_us(level: int, per_minute: int) -> int:
 def free_units(level: int, per_minute: int) -> int:
     """How many more fit now."""
     return max(0, per_minute - -(-level // UNIT))
+
+
+def returnable(unused: int, per_minute: int, held_us: int) -> int:
+    """How many of the `unused` units of a charge, taken `held_us` ago, may be given back.
+
+    The bucket has drained meanwhile, for all that anybody knows this very charge: what it does not
+    hold any more cannot be taken out of it. Below 0 more was used than charged: all of that counts.
+    """
+    if unused <= 0:
+        return unused
+    return max(0, unused - -(-held_us * per_minute // UNIT))

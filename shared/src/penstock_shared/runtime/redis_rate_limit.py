@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from penstock_shared.runtime.gcra import returnable
 from penstock_shared.runtime.local_rate_limit import LocalBuckets
 from penstock_shared.runtime.rate_limit import Allowance, Demand
 from penstock_shared.runtime.rate_tiers import Limit, PlatformLimits, allowance, limits_of
@@ -103,10 +104,7 @@ class RedisRateLimiter:
         for limit in limits_of(demand, self._platform):
             if limit.unit != "tokens":
                 continue
-            # The bucket has drained meanwhile, for all that we know this very charge: what it
-            # does not hold any more cannot be taken out of it.
-            drained = int(held_s * limit.per_minute / 60)
-            back = unused if unused < 0 else max(0, unused - drained)
+            back = returnable(unused, limit.per_minute, int(held_s * 1e6))
             if back:
                 place = limit.key, limit.per_minute
                 self._unsettled[place] = self._unsettled.get(place, 0) + back

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from penstock_realtime.domain.generation_request import GenerationRequest
 from penstock_realtime.domain.response_object import ResponseHead
+from penstock_realtime.errors import RefusedError
 from penstock_realtime.ports import Budget, ModelCatalogue, Policy, RouterGateway
 from penstock_realtime.serving.conversation import Conversations
 from penstock_realtime.serving.following import Following, Sources
@@ -86,10 +87,13 @@ class Admissions:
         return await self.limiter.take(_demand(call, given))
 
     def settle(self, admitted: Admitted, final: FinalFrame) -> None:
-        """Tell the limits what the request has really used."""
+        """Tell the limits what the request has really used; an answer that was there used none."""
+        demand = _demand(admitted.call, admitted.given)
+        if admitted.accepted.ended:
+            self.limiter.settle(demand, 0, 0.0)
+            return
         used = final.usage.input_tokens + final.usage.output_tokens
         held = self.sources.clock.now() - admitted.accepted.accepted_at
-        demand = _demand(admitted.call, admitted.given)
         self.limiter.settle(demand, used, max(0.0, held.total_seconds()))
 
     async def admit(
@@ -132,8 +136,10 @@ class Admissions:
             accepted = await self.router.admit(
                 tenant, admission, child_traceparent(call.traceparent)
             )
-        except BaseException:
+        except BaseException as error:
             await feed.close()
+            if isinstance(error, RefusedError):
+                self.limiter.settle(_demand(call, given), 0, 0.0)
             raise
         following = Following(self.sources, tenant, call.request_id, feed)
         return Admitted(call, given, _head(call, given, accepted), following, accepted)
