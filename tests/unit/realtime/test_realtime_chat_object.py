@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -13,9 +14,11 @@ from tests.support.sdk_types import conforming
 
 from penstock_realtime.domain.chat_object import completion
 from penstock_realtime.domain.chat_rendering import ChatStream
-from penstock_realtime.domain.renderer import Gap, Piece
+from penstock_realtime.domain.renderer import Gap, Piece, Told
 from penstock_realtime.domain.response_object import ResponseHead
 from penstock_realtime.errors import FailedError
+from penstock_realtime.serving.following import Following
+from penstock_realtime.serving.streaming import events
 from penstock_shared.contracts.errors import ConflictError, ErrorBody, PenstockError
 from penstock_shared.contracts.requests import Status
 from penstock_shared.contracts.responses import FinalFrame
@@ -217,3 +220,45 @@ def test_a_gap_ends_the_stream_with_an_error(*, store: bool, where: str) -> None
         stream.gap(Gap(2, 7, "expired"))
     (event,) = stream.failure(caught.value.body(), 500)
     assert error_of(event)["code"] == "deltas_lost"
+
+
+@pytest.mark.parametrize("called", [0, None])
+def test_a_gap_before_anything_was_told_is_none(called: int | None) -> None:
+    """Text that waits whether it is a call comes from the end, whole (I6)."""
+    stream = ChatStream(head("f"), include_usage=False)
+    told = stream.deltas(pieces('{"a"')) + stream.gap(Gap(1, 3, "expired"))
+    assert told == []
+    first, *others, last = chunks(stream.closing(final('{"a":1}', called=called)))
+    if called is None:
+        assert first.choices[0].delta.content == '{"a":1}'
+        assert others == []
+    assert last.choices[0].finish_reason == ("stop" if called is None else "tool_calls")
+
+
+async def test_a_gap_ends_the_stream_at_once() -> None:
+    """What was there before it is told, then the error, and nothing after it."""
+
+    class Torn:
+        """A response whose early text has expired."""
+
+        closed = False
+
+        async def pieces(self, *, after: int | None) -> AsyncIterator[Told]:
+            assert after is None
+            yield [*pieces("Hel")]
+            yield [Gap(1, 4, "expired"), Piece(5, 5, b'"end"')]
+            pytest.fail("the stream goes on")
+
+        async def close(self) -> None:
+            self.closed = True
+
+    torn = Torn()
+    stream = events(cast("Following", torn), ChatStream(head(), include_usage=True))
+    told = [event async for batch in stream for event in batch]
+    assert [json.loads(event[6:]).get("error") is not None for event in told] == [
+        False,
+        False,
+        True,
+    ]
+    assert error_of(told[-1])["code"] == "deltas_lost"
+    assert torn.closed

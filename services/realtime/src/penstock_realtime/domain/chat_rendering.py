@@ -6,7 +6,7 @@ way. The API has no event for a gap and none for a failure: both end the stream 
 
 from __future__ import annotations
 
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from pydantic_core import to_json
 
@@ -17,7 +17,7 @@ from penstock_realtime.domain.chat_object import (
     tool_call,
     usage_object,
 )
-from penstock_realtime.domain.renderer import CallHold, Gap, Piece
+from penstock_realtime.domain.renderer import CallHold, Gap, Piece, Told
 from penstock_realtime.domain.response_object import ResponseHead, response_id
 from penstock_realtime.errors import FailedError
 from penstock_shared.contracts.errors import ErrorBody, PenstockError
@@ -34,7 +34,7 @@ class ChatStream:
         self._head = head
         self._described = described(head, "chat.completion.chunk")
         self._include_usage = include_usage
-        self._hold: CallHold[Piece] = CallHold(may_call=bool(head.tools))
+        self._hold: CallHold[Piece | Gap] = CallHold(may_call=bool(head.tools))
         content = self._chunk({"content": "\x00"})
         self._start, self._end = content.split(to_json("\x00"))
 
@@ -45,25 +45,15 @@ class ChatStream:
 
     def deltas(self, pieces: list[Piece]) -> list[bytes]:
         """A chunk for each piece, once it is no call."""
-        return self._contents(self._hold.pass_on(pieces))
+        return self._contents(self._hold.pass_on([*pieces]))
 
-    def gap(self, gap: Gap) -> NoReturn:
-        """Nobody assembles a text around a hole: the stream ends here, the generation does not.
+    def gap(self, gap: Gap) -> list[bytes]:
+        """Harmless while nothing has been told, since the end tells the whole text then.
 
         Raises:
-            PenstockError: always; it says where the whole text will be.
+            PenstockError: something has; it says where the whole text will be.
         """
-        request_id = self._head.request_id
-        whole = (
-            f"once it is done: GET /v1/responses/{response_id(request_id)}"
-            if self._head.echo.get("store")
-            else "from the same request with the same 'Idempotency-Key', if it was sent with one"
-        )
-        msg = (
-            f"Deltas {gap.first} to {gap.last} of {completion_id(request_id)} are lost "
-            f"({gap.reason}). Its whole text is there {whole}."
-        )
-        raise PenstockError(msg, code="deltas_lost")
+        return self._contents(self._hold.pass_on([gap]))
 
     def closing(self, final: FinalFrame) -> list[bytes]:
         """The call, if it is one; the reason; the usage, if asked for; and the API's last line.
@@ -74,7 +64,8 @@ class ChatStream:
         if final.status is Status.FAILED:
             return self._error(FailedError(final).body())
         if final.called is None:
-            chunks = self._contents(self._hold.release())
+            held = self._hold.release()
+            chunks = [self._content(to_json(final.text))] if _broken(held) else self._contents(held)
         else:
             call = {"index": 0, **tool_call(self._head, final.called, "")}
             arguments = {"index": 0, "function": {"arguments": final.text}}
@@ -89,8 +80,30 @@ class ChatStream:
         """The edge itself cannot go on; without `[DONE]`, so that nobody takes it for the end."""
         return self._error(error)
 
-    def _contents(self, pieces: list[Piece]) -> list[bytes]:
-        return [self._start + piece.literal + self._end for piece in pieces]
+    def _contents(self, told: Told) -> list[bytes]:
+        events = []
+        for one in told:
+            if isinstance(one, Gap):
+                raise self._lost(one)
+            events.append(self._content(one.literal))
+        return events
+
+    def _content(self, literal: bytes) -> bytes:
+        return self._start + literal + self._end
+
+    def _lost(self, gap: Gap) -> PenstockError:
+        """Nobody assembles a text around a hole: the stream ends here, the generation does not."""
+        request_id = self._head.request_id
+        whole = (
+            f"once it is done: GET /v1/responses/{response_id(request_id)}"
+            if self._head.echo.get("store")
+            else "from the same request with the same 'Idempotency-Key', if it was sent with one"
+        )
+        msg = (
+            f"Deltas {gap.first} to {gap.last} of {completion_id(request_id)} are lost "
+            f"({gap.reason}). Its whole text is there {whole}."
+        )
+        return PenstockError(msg, code="deltas_lost")
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
@@ -99,6 +112,10 @@ class ChatStream:
 
     def _error(self, error: ErrorBody) -> list[bytes]:
         return [_event({"error": error.model_dump()})]
+
+
+def _broken(told: Told) -> bool:
+    return any(isinstance(one, Gap) for one in told)
 
 
 def _event(value: dict[str, Any]) -> bytes:
