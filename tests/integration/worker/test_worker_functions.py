@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.support.job_line import JobLine, die
 from tests.support.worker_rig import WorkerRig
 
+from penstock_shared.contracts import subjects
 from penstock_shared.contracts.requests import AttemptFailed, Sampling, Status, Tool
+from penstock_shared.contracts.responses import encode_delta
 
 SECRET = "zanzibar_lookup"
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"],
@@ -135,3 +138,20 @@ async def test_parameters_that_are_no_schema_end_the_request(
     assert (final.status, final.error.code, final.error.param) == (Status.FAILED, code, "tools")
     assert "function 2" in final.error.message
     assert SECRET.encode() not in (await rig.last_fact(job)).data
+
+
+@pytest.mark.parametrize("cut", [len('{"city":'), len(CALL)])
+async def test_a_call_whose_holder_died_is_still_one(rig: WorkerRig, cut: int):
+    """The successor goes on after what was shown, and judges the whole answer (I2, I6)."""
+    job = await rig.route(CALL, tools=TOOLS[:1])
+    client = await rig.listen(job.request_id)
+    async with JobLine(rig.broker) as line:
+        delta = encode_delta(job.attempt, rig.ids.new(), 0, CALL[:cut])
+        await rig.broker.publish_core(subjects.responses(job.tenant, job.request_id), delta)
+        await rig.broker.flush()
+        await rig.publish(job)
+        await die(await line.take())
+    await rig.start_worker()
+    final = await client.final()
+    assert (final.status, final.called, final.text) == (Status.COMPLETED, 0, CALL)
+    assert await rig.facts(job) == 2
