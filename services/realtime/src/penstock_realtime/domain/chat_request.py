@@ -24,7 +24,9 @@ from penstock_shared.contracts.requests import AUTO_MODEL, MAX_OUTPUT_TOKENS, Sa
 _Limit = Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] | None
 
 
-class _StreamOptions(BaseModel):
+class StreamOptions(BaseModel):
+    """What a stream tells beside the text."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     include_usage: bool | None = None
@@ -42,7 +44,7 @@ class ChatBody(BaseModel):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     stream: bool | None = None
-    stream_options: _StreamOptions | None = None
+    stream_options: StreamOptions | None = None
     store: bool | None = None
     user: DataSubject | None = None
     safety_identifier: DataSubject | None = None
