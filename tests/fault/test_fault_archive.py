@@ -20,7 +20,7 @@ from tests.support.response_store import ResponseStore
 
 from penstock_realtime.adapters.postgres_responses import PostgresResponses
 from penstock_realtime.ports import Archive, ArchivedResponse
-from penstock_realtime.serving.archiving import CREDIT, Archiving
+from penstock_realtime.serving.archiving import CREDIT, Archiving, wanted
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.envelope import Envelope
 from penstock_shared.contracts.errors import UnavailableError
@@ -35,7 +35,7 @@ from penstock_shared.contracts.requests import (
     terminal_type,
 )
 from penstock_shared.contracts.stored import ResponseDeleted, deleted_id
-from penstock_shared.contracts.streams import ARCHIVE_CONSUMER
+from penstock_shared.contracts.streams import ARCHIVE_CONSUMER, EVENTS
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.contracts.usage import Price
 from penstock_shared.runtime.broker import Broker
@@ -188,7 +188,7 @@ class Unlucky:
 @contextlib.asynccontextmanager
 async def archiving(broker: Broker, archive: Archive, rng: random.Random) -> AsyncIterator[None]:
     """An archive at work, cancelled wherever it is at the end of the block."""
-    source = DurableConsumer(broker, ARCHIVE_CONSUMER, credit=CREDIT)
+    source = DurableConsumer(broker, ARCHIVE_CONSUMER, credit=CREDIT, wanted=wanted)
     work = Archiving(
         archive=archive,
         source=source,
@@ -205,6 +205,16 @@ async def archiving(broker: Broker, archive: Archive, rng: random.Random) -> Asy
         await asyncio.gather(task, return_exceptions=True)
         await source.stop()
         await source.close()
+
+
+async def acknowledged(broker: Broker) -> None:
+    """Wait until nothing is left of EVENTS, what is passed over included."""
+    async with asyncio.timeout(30):
+        while True:
+            info = await broker.jetstream.consumer_info(EVENTS, ARCHIVE_CONSUMER.durable)
+            if not info.num_pending and not info.num_ack_pending:
+                return
+            await asyncio.sleep(0.1)
 
 
 @pytest.mark.parametrize("copies", [1, 3])
@@ -227,4 +237,5 @@ async def test_an_archive_that_is_cut_off_mid_batch(
     assert any(archive.failures for archive in unlucky)
     async with archiving(broker, PostgresResponses(postgres), rng):
         await log.is_kept(ResponseStore(postgres_dsn), within_s=30)
+        await acknowledged(broker)
     await postgres.close()

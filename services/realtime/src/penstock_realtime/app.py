@@ -48,7 +48,7 @@ from penstock_realtime.http.retrieval import RetrievalApi
 from penstock_realtime.http.socket_responses import SocketServices
 from penstock_realtime.http.sockets import Patience, Sockets
 from penstock_realtime.serving.admission import Admissions
-from penstock_realtime.serving.archiving import CREDIT, Archiving
+from penstock_realtime.serving.archiving import CREDIT, Archiving, wanted
 from penstock_realtime.serving.authentication import Authentication
 from penstock_realtime.serving.conversation import Conversations
 from penstock_realtime.serving.following import Sources
@@ -218,7 +218,7 @@ class App:
         )
         self._closing.push_async_callback(postgres.close)
         responses = PostgresResponses(postgres)
-        consumer = DurableConsumer(broker, ARCHIVE_CONSUMER, credit=CREDIT)
+        consumer = DurableConsumer(broker, ARCHIVE_CONSUMER, credit=CREDIT, wanted=wanted)
         self._closing.push_async_callback(consumer.close)
         archiving = Archiving(
             archive=responses,

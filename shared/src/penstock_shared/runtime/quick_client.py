@@ -12,7 +12,7 @@ tests of the runtime compare what arrives with what plain nats-py makes of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any, Final
 
@@ -46,6 +46,19 @@ class QuickClient(Client):
         subscription = await self.subscribe(subject, queue)
         self._listeners[subscription._id] = listener  # noqa: SLF001  it has no public name
         return subscription
+
+    async def publish_each(self, subjects: Iterable[str]) -> None:
+        """Publish nothing but the subject, to many in one piece: the acks of a whole batch.
+
+        The subjects come from the server and are not validated again.
+        """
+        if self.is_closed:
+            raise nats.errors.ConnectionClosedError
+        commands = [command.pub_cmd(subject, "", b"") for subject in subjects]
+        self.stats["out_msgs"] += len(commands)
+        await self._send_command(b"".join(commands))
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
 
     async def flush(self, timeout: int = 10) -> None:  # noqa: ASYNC109  nats-py's signature
         """Return once the server has processed everything sent before, subscriptions too.

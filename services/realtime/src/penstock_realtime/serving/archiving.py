@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
+from nats.aio.msg import Msg
+
 from penstock_realtime import metrics
 from penstock_realtime.domain.archiving import archived, folded, is_kept
 from penstock_realtime.ports import Archive, ArchivedResponse
@@ -45,6 +47,11 @@ class BatchSource(Protocol):
     async def get_batch(self, limit: int, linger_s: float = 0.0) -> list[Delivery]:
         """At least one, and up to `limit` that are here within `linger_s`."""
         ...
+
+
+def wanted(msg: Msg) -> bool:
+    """Whether an event is to be kept; the others are acknowledged as they arrive."""
+    return is_kept((msg.headers or {}).get(_TYPE), msg.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +118,11 @@ class Archiving:
         now = self.clock.now()
         found = []
         for delivery in batch:
-            event_type = delivery.headers.get(_TYPE)
-            if event_type is None or not is_kept(event_type, delivery.data):
-                continue
             happened = datetime.fromtimestamp(position_of(delivery.msg.reply).time_ns / 1e9, UTC)
             expires_at = happened + self.retention
             # A log that is read again from its beginning brings nothing back that has expired.
             if expires_at > now:
+                event_type = delivery.headers[_TYPE]
                 event = archived(event_type, delivery.subject, delivery.data, expires_at)
                 if event is not None:
                     found.append(event)
