@@ -141,7 +141,7 @@ class ResumingClient:
             self._session_id = await start_session(socket)
             for response_id, last in known.items():  # without a session they can still be had
                 await send(socket, "response.resume", response_id=response_id, starting_after=last)
-            listed = set()
+            listed: set[str] = set()
         else:
             await send(socket, "session.resume", session_id=self._session_id, positions=known)
             event = await receive(socket)
@@ -149,13 +149,22 @@ class ResumingClient:
                 await self._refused(event)
                 return
             assert event["type"] == "session.resumed", event
-            listed = {one["stream_id"] for one in event["responses"]}
+            listed = await self._pick_up(socket, event["responses"])
         for seen in self._unfinished():
             if seen.response_id is None and seen.stream_id not in listed:
                 fields = {"input": seen.prompt, "stream_id": seen.stream_id}
                 await send(socket, "response.create", **fields)
         while self._unfinished():
             self._take(await receive(socket, 30))
+
+    async def _pick_up(self, socket: ClientConnection, responses: list[dict[str, Any]]) -> set[str]:
+        """Go on with those that began while nobody listened; returns their names."""
+        waiting = {seen.stream_id for seen in self._unfinished() if seen.response_id is None}
+        unheard = {one["stream_id"]: one["response_id"] for one in responses}
+        for stream_id in waiting & unheard.keys():
+            fields = {"response_id": unheard[stream_id], "stream_id": stream_id}
+            await send(socket, "response.resume", **fields)
+        return waiting & unheard.keys()
 
     async def _refused(self, event: dict[str, Any]) -> None:
         code = event["error"]["code"]

@@ -212,7 +212,7 @@ class Socket:
             {
                 "response_id": response_id(request_id),
                 "stream_id": stream_id,
-                "starting_after": event.positions.get(request_id, -1),
+                "starting_after": event.positions.get(request_id),
             }
             for request_id, stream_id in stream_ids.items()
         ]
@@ -220,9 +220,8 @@ class Socket:
         await self._outlet.tell(
             {"type": "session.resumed", "session": described, "responses": responses}
         )
-        for request_id, stream_id in stream_ids.items():
-            after = event.positions.get(request_id, -1)
-            self._responses.resume(resumed, request_id, stream_id, after)
+        for request_id, after in event.positions.items():
+            self._responses.resume(resumed, request_id, stream_ids[request_id], after)
 
     def _described(self) -> dict[str, Any]:
         session = self.session

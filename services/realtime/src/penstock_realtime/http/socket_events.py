@@ -81,7 +81,10 @@ class ResumeSession(_Event):
 
     session_id: Annotated[str, StringConstraints(max_length=64)]
     positions: Annotated[dict[_ResponseId, _SequenceNumber], Field(max_length=1024)] = {}
-    """The last sequence number that the client has of each response; -1, or absent, for none."""
+    """The last sequence number that the client has of each response that it wants to go on.
+
+    Others are only listed: the client may have all of one whose end the session has not heard of.
+    """
     token: str | None = None
 
 

@@ -143,10 +143,15 @@ class SocketResponses:
             await admissions.limit(call, None)  # it counts all the same
             raise
         (await admissions.limit(call, given)).require()
-        admitted = await admissions.admit(
-            call, given, Lane.INTERACTIVE, self._budget, Policy(session.policy)
-        )
+        # Before it is durable: a socket that is lost in between must not leave it to nobody.
         sessions.started(session, call.request_id, event.stream_id, kept=given.background)
+        try:
+            admitted = await admissions.admit(
+                call, given, Lane.INTERACTIVE, self._budget, Policy(session.policy)
+            )
+        except PenstockError:
+            sessions.ended(session, call.request_id)
+            raise
         framing = Framing(server_sent=False, stream_id=event.stream_id)
         await self._pass_on(
             events(

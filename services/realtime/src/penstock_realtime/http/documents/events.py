@@ -182,17 +182,20 @@ class SessionStarted(BaseModel):
 
 
 class ResumedResponse(BaseModel):
-    """One response of a session that goes on here."""
+    """One response of a session, or one that was named.
+
+    It goes on here if it was named; `response.resume` does the same for the others.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     response_id: str
     stream_id: str | None
-    starting_after: int
+    starting_after: int | None
 
 
 class SessionResumed(BaseModel):
-    """Answers `session.resume`; the events of each response follow."""
+    """Answers `session.resume`; the events of each response that was named follow."""
 
     model_config = ConfigDict(extra="forbid")
 
