@@ -21,7 +21,8 @@ from tests.support.tcp_proxy import TcpProxy
 from penstock_billing.adapters.nats_publisher import NatsEntryPublisher
 from penstock_billing.adapters.postgres_accounts import PostgresAccounts
 from penstock_billing.adapters.postgres_outbox import PostgresOutbox
-from penstock_billing.domain.accounts import Act, new_tenant, tell_tenant_created
+from penstock_billing.domain.accounts import new_tenant
+from penstock_billing.domain.announcements import Act, tell_tenant_created
 from penstock_billing.handlers.relay import OutboxRelay
 from penstock_billing.ports import OutboxEntry
 from penstock_shared.contracts.account_commands import CreateTenant

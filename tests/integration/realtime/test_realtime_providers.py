@@ -279,12 +279,14 @@ async def test_roles(gate: Gate, oidc: OidcProvider) -> None:
         assert (await gate.tokens.identify(token)).role is role
     several = oidc.token(realm_access={"roles": ["guest", 7, None, "ops", "unknown"]})
     assert (await gate.tokens.identify(several)).role is Role.ADMIN
-    for nobody in ({"roles": "root"}, {"roles": []}, {"roles": {"ops": 1}}, [], "ops"):
+    nobodies: tuple[Any, ...] = ({"roles": "root"}, {"roles": []}, {"roles": {"ops": 1}}, [], "ops")
+    for nobody in nobodies:
         assert await gate.refusal(oidc.token(realm_access=nobody)) == "no_role"
     assert await gate.refusal(oidc.token()) == "no_role"
     settings["role_claim"] = "https://acme.example/roles"
     gate.put("acme", oidc.config(**settings))
-    named = oidc.token(**{"https://acme.example/roles": "dev"})
+    claim: dict[str, Any] = {"https://acme.example/roles": "dev"}
+    named = oidc.token(**claim)
     assert (await gate.tokens.identify(named)).role is Role.MEMBER
 
 
@@ -518,7 +520,8 @@ def test_a_key_set_is_read_with_care() -> None:
         (key,) = import_keys({"keys": [*junk, good, *junk]})
     assert key.get("kid") == "good"
     assert "d" not in key.as_dict()
-    for nothing in ({}, {"keys": {}}, {"keys": None}):
+    nothings: tuple[dict[str, Any], ...] = ({}, {"keys": {}}, {"keys": None})
+    for nothing in nothings:
         with pytest.raises(UnavailableError):
             import_keys(nothing)
 

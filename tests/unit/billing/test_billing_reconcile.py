@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from tests.support.billing import NOON
 
 from penstock_billing.handlers.reconcile import Reconciler
-from penstock_billing.ports import AccountTransaction, BucketEntry, OutboxEntry, StoredKey
+from penstock_billing.ports import BucketEntry, OutboxEntry, StoredKey
 from penstock_shared.contracts.accounts import KeyRecord, TenantRecord
 from penstock_shared.contracts.streams import Bucket
 
@@ -24,19 +24,14 @@ class Postgres:
     def __init__(self) -> None:
         self.number, self.waiting, self.reads = 1, 0, 0
 
-    def transaction(self) -> AbstractAsyncContextManager[AccountTransaction]:
-        raise AssertionError
-
     def first(self) -> AbstractAsyncContextManager[OutboxEntry | None]:
         raise AssertionError
 
-    async def tenants(self, tenant: str | None = None) -> list[TenantRecord]:
-        assert tenant is None
+    async def tenants(self) -> list[TenantRecord]:
         self.reads += 1
         return [ACME]
 
-    async def keys(self, tenant: str | None = None) -> list[StoredKey]:
-        assert tenant is None
+    async def keys(self) -> list[StoredKey]:
         return [KEY]
 
     async def backlog(self) -> int:

@@ -36,7 +36,7 @@ async def test_programs_are_served_without_cors_headers() -> None:
 async def test_a_foreign_page_is_refused(origin: str, allowed: str) -> None:
     """Its request does not reach the application, nor does it get a CORS header (I8)."""
     async with gate(allowed) as client:
-        answer = await client.post("/v1/responses", headers={"origin": origin.encode()})
+        answer = await client.post("/v1/responses", headers=[(b"origin", origin.encode())])
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "origin_not_allowed")
     assert "access-control-allow-origin" not in answer.headers
 

@@ -114,6 +114,18 @@ class AccountTransaction(Protocol):
         ...
 
 
+class AccountRecords(Protocol):
+    """All that the buckets must hold. Every method may raise UnavailableError."""
+
+    async def tenants(self) -> list[TenantRecord]:
+        """Every tenant."""
+        ...
+
+    async def keys(self) -> list[StoredKey]:
+        """Every key."""
+        ...
+
+
 class AccountStore(Protocol):
     """The truth about accounts. Every method may raise UnavailableError."""
 
@@ -125,12 +137,8 @@ class AccountStore(Protocol):
         """One tenant, or all."""
         ...
 
-    async def keys(self, tenant: str | None = None) -> list[StoredKey]:
-        """The keys of one tenant, or all, in the order of their making."""
-        ...
-
     async def page(self, query: ListKeys) -> list[ListedKey]:
-        """As `keys`, with their last uses: one more than asked for, where there are more."""
+        """A page of keys with their last uses: one more than asked for, where there are more."""
         ...
 
     async def note_uses(self, uses: Sequence[KeyUse], now: datetime) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from penstock_shared.contracts.accounts import (
     KeyRecord,
@@ -16,7 +16,16 @@ from penstock_shared.contracts.accounts import (
 )
 from penstock_shared.contracts.errors import AuthenticationError, PermissionDeniedError
 from penstock_shared.runtime.clock import Clock
-from penstock_shared.runtime.kv import BucketMirror
+
+V_co = TypeVar("V_co", covariant=True)
+
+
+class Directory(Protocol[V_co]):
+    """A bucket in memory."""
+
+    def get(self, key: str) -> V_co | None:
+        """The value of a key."""
+        ...
 
 
 class Permission(StrEnum):
@@ -64,7 +73,7 @@ class AccessControl:
     """Authenticates API keys against the mirrored `keys` and `tenants` buckets."""
 
     def __init__(
-        self, keys: BucketMirror[KeyRecord], tenants: BucketMirror[TenantRecord], clock: Clock
+        self, keys: Directory[KeyRecord], tenants: Directory[TenantRecord], clock: Clock
     ) -> None:
         self._keys = keys
         self._tenants = tenants

@@ -37,9 +37,7 @@ update billing.tenants set ({_TENANT_COLUMNS})
 _FORGET_AUDIENCES: Final = "delete from billing.token_audiences where tenant = $1"
 _ADD_AUDIENCE: Final = """
 insert into billing.token_audiences (issuer, audience, tenant) values ($1, $2, $3)"""
-_KEYS: Final = f"""
-select {_KEY_COLUMNS} from billing.api_keys
-where $1::text is null or tenant = $1 order by created_at, key_id"""
+_KEYS: Final = f"select {_KEY_COLUMNS} from billing.api_keys"
 _PAGE: Final = f"""
 select {_KEY_COLUMNS}, last_used_at from billing.api_keys
 where ($1::text is null or tenant = $1)
@@ -74,7 +72,7 @@ values ($1, $2, $3, $4, $5, $6, $7)"""
 
 
 class PostgresAccounts:
-    """An `AccountStore`."""
+    """An `AccountStore`, and `AccountRecords`."""
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
@@ -90,12 +88,12 @@ class PostgresAccounts:
         """One tenant, or all."""
         return [_tenant(row) for row in await self._postgres.fetch(_TENANTS, tenant)]
 
-    async def keys(self, tenant: str | None = None) -> list[StoredKey]:
-        """The keys of one tenant, or all, in the order of their making."""
-        return [_stored_key(row) for row in await self._postgres.fetch(_KEYS, tenant)]
+    async def keys(self) -> list[StoredKey]:
+        """Every key."""
+        return [_stored_key(row) for row in await self._postgres.fetch(_KEYS)]
 
     async def page(self, query: ListKeys) -> list[ListedKey]:
-        """As `keys`, with their last uses: one more than asked for, where there are more."""
+        """A page of keys with their last uses: one more than asked for, where there are more."""
         rows = await self._postgres.fetch(_PAGE, query.tenant, query.after, query.limit + 1)
         return [ListedKey(**dict(row)) for row in rows]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from penstock_billing import metrics
-from penstock_billing.ports import AccountBuckets, AccountStore, BucketEntry, Outbox
+from penstock_billing.ports import AccountBuckets, AccountRecords, BucketEntry, Outbox
 from penstock_shared.contracts.errors import PenstockError
 from penstock_shared.contracts.streams import Bucket
 from penstock_shared.runtime.telemetry import log
@@ -22,7 +22,7 @@ class Reconciler:
     revoked that very key) is left alone until the next look.
     """
 
-    def __init__(self, store: AccountStore, outbox: Outbox, buckets: AccountBuckets) -> None:
+    def __init__(self, store: AccountRecords, outbox: Outbox, buckets: AccountBuckets) -> None:
         self._store = store
         self._outbox = outbox
         self._buckets = buckets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
@@ -44,7 +44,7 @@ class Revoked:
 class KeyDirectory(Protocol):
     """All keys, from memory."""
 
-    def values(self) -> Iterator[KeyRecord]:
+    def values(self) -> Iterable[KeyRecord]:
         """Every key that was ever made."""
         ...
 
@@ -52,7 +52,7 @@ class KeyDirectory(Protocol):
 class TenantDirectory(Protocol):
     """All tenants, from memory."""
 
-    def values(self) -> Iterator[TenantRecord]:
+    def values(self) -> Iterable[TenantRecord]:
         """Every tenant."""
         ...
 
