@@ -59,7 +59,7 @@ class Edge:
         return httpx.AsyncClient(base_url=f"{self.base_url}/", headers=headers, timeout=30)
 
     async def add_account(self, tenant: str, per_minute: int = 60_000, **limits: int) -> Account:
-        return await add_account(self.broker, tenant, per_minute, **limits)
+        return await add_account(self.broker, tenant, per_minute, Role.MEMBER, **limits)
 
 
 async def add_account(
@@ -76,7 +76,7 @@ async def add_account(
         name=tenant,
         requests_per_minute=per_minute,
         created_at=now,
-        **limits,  # type: ignore[arg-type]
+        **limits,
     )
     secret = make_api_key(os.urandom)
     key = KeyRecord(
