@@ -175,3 +175,4 @@ async def test_a_chat_that_a_model_cannot_take(client: AsyncOpenAI) -> None:
         ):
             pass
     assert plain.value.code == streamed.value.code == "context_length_exceeded"
+    assert plain.value.param == streamed.value.param == "messages"

@@ -137,6 +137,18 @@ def test_a_failed_answer_is_an_error(error: ErrorBody | None, status: int) -> No
     assert error_of(event) == caught.value.body().model_dump()
 
 
+def test_an_error_names_the_parameter_as_this_api_does() -> None:
+    """A worker speaks of its `input`: whoever chats sent `messages`."""
+    for theirs, ours in (("input", "messages"), ("output_schema", "response_format"), ("x", "x")):
+        error = ErrorBody(message="m", type="invalid_request_error", code="c", param=theirs)
+        ended = final("", status=Status.FAILED, reason="error", error=error)
+        with pytest.raises(FailedError) as caught:
+            completion(head(), ended)
+        assert caught.value.body().param == ours
+        (event,) = ChatStream(head(), include_usage=False).closing(ended)
+        assert error_of(event)["param"] == ours
+
+
 def streamed(
     of: ResponseHead, ended: FinalFrame, *texts: str, include_usage: bool = False
 ) -> list[bytes]:

@@ -17,6 +17,9 @@ _FINISH: Final = {
     Status.CANCELLED: "length",
 }
 
+_OWN_NAMES: Final = {"input": "messages", "output_schema": "response_format"}
+"""What this API calls the parameters that a worker's errors name."""
+
 
 def completion_id(request_id: str) -> str:
     """How clients of this API see a request id."""
@@ -44,7 +47,7 @@ def completion(head: ResponseHead, final: FinalFrame) -> dict[str, Any]:
         ConflictError: the answer is to another request, made with the same idempotency key.
     """
     if final.status is Status.FAILED:
-        raise FailedError(final)
+        raise failed(final)
     message: dict[str, Any] = {"role": "assistant", "content": final.text, "refusal": None}
     if final.called is not None:
         calls = [tool_call(head, final.called, final.text)]
@@ -62,6 +65,14 @@ def completion(head: ResponseHead, final: FinalFrame) -> dict[str, Any]:
         "choices": [choice],
         "usage": usage_object(final.usage),
     }
+
+
+def failed(final: FinalFrame) -> FailedError:
+    """The terminal's own error, about this API's own parameters."""
+    error = final.error
+    if error is not None and error.param in _OWN_NAMES:
+        error = error.model_copy(update={"param": _OWN_NAMES[error.param]})
+    return FailedError(final.model_copy(update={"error": error}))
 
 
 def tool_call(head: ResponseHead, called: int, arguments: str) -> dict[str, Any]:

@@ -13,13 +13,13 @@ from pydantic_core import to_json
 from penstock_realtime.domain.chat_object import (
     completion_id,
     described,
+    failed,
     finish_reason,
     tool_call,
     usage_object,
 )
 from penstock_realtime.domain.renderer import CallHold, Gap, Piece, Told
 from penstock_realtime.domain.response_object import ResponseHead, response_id
-from penstock_realtime.errors import FailedError
 from penstock_shared.contracts.errors import ErrorBody, PenstockError
 from penstock_shared.contracts.requests import Status
 from penstock_shared.contracts.responses import FinalFrame
@@ -62,7 +62,7 @@ class ChatStream:
             ConflictError: the answer is to another request, made with the same idempotency key.
         """
         if final.status is Status.FAILED:
-            return self._error(FailedError(final).body())
+            return self._error(failed(final).body())
         if final.called is None:
             held = self._hold.release()
             chunks = [self._content(to_json(final.text))] if _broken(held) else self._contents(held)
