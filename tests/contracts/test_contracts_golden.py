@@ -58,6 +58,7 @@ from penstock_shared.contracts.requests import (
     Timings,
 )
 from penstock_shared.contracts.responses import FinalFrame, RequestState
+from penstock_shared.contracts.stored import ResponseDeleted
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.contracts.submissions import Submission
 from penstock_shared.contracts.usage import Price, Usage, UsageReport, UsageRow
@@ -271,6 +272,9 @@ CONTRACTS: Final[dict[str, BaseModel]] = {
                 name="sentences", version="1", state=ModelState.FAILED, why="model.bin is missing."
             ),
         ),
+    ),
+    "response.deleted.v1": ResponseDeleted(
+        request_id=REQUEST, tenant="acme", key_id="key-1", deleted_at=NOW
     ),
     "error.v1": ErrorReply(error=ERROR),
     "usage_report.v1": UsageReport(
