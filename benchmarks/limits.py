@@ -37,7 +37,7 @@ from penstock_shared.contracts.accounts import (
 from penstock_shared.runtime.access import AccessControl, Permission
 from penstock_shared.runtime.clock import SystemClock
 from penstock_shared.runtime.rate_limit import Demand
-from penstock_shared.runtime.redis_rate_limit import RedisRateLimiter, quick_redis
+from penstock_shared.runtime.redis_rate_limit import RedisRateLimiter
 from penstock_shared.runtime.settings import LimitSettings
 
 CONCURRENCIES: Final = (1, 16, 64)
@@ -126,12 +126,10 @@ def _demand(caller: int) -> Demand:
 
 async def _against_redis(url: str, pid: int, callers: int, seconds: float, *, shared: bool) -> Row:
     settings = _settings(url)
-    redis = quick_redis(settings)
-    assert redis is not None
     failures: list[None] = []
 
     def limiter() -> RedisRateLimiter:
-        return RedisRateLimiter(redis, settings, time.monotonic, lambda: failures.append(None))
+        return RedisRateLimiter(settings, time.monotonic, lambda: failures.append(None))
 
     limiters = [limiter()] * callers if shared else [limiter() for _ in range(callers)]
     demands = [_demand(caller) for caller in range(callers)]
@@ -148,7 +146,7 @@ async def _against_redis(url: str, pid: int, callers: int, seconds: float, *, sh
     await asyncio.gather(*(ask(one, demand) for one, demand in zip(limiters, demands, strict=True)))
     spent_s = time.process_time() - before_s
     redis_spent_s = cpu_seconds({"redis": pid})["redis"] - redis_before_s
-    await redis.aclose()
+    await asyncio.gather(*(one.close() for one in limiters))
     if failures:
         msg = f"Redis did not answer {len(failures)} times"
         raise stack.StackError(msg)
@@ -162,7 +160,7 @@ async def _against_redis(url: str, pid: int, callers: int, seconds: float, *, sh
 
 
 async def _in_memory() -> dict[str, float]:
-    alone = RedisRateLimiter(None, _settings(None), time.monotonic, lambda: None)
+    alone = RedisRateLimiter(_settings(None), time.monotonic, lambda: None)
     demand = _demand(0)
     authentication, key, token = await _authentication()
     by_key, by_token = f"Bearer {key}", f"Bearer {token}"

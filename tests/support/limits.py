@@ -10,7 +10,7 @@ from typing import Any
 
 from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.runtime.rate_limit import Demand
-from penstock_shared.runtime.redis_rate_limit import RedisRateLimiter, quick_redis
+from penstock_shared.runtime.redis_rate_limit import RedisRateLimiter
 from penstock_shared.runtime.settings import LimitSettings
 
 
@@ -27,7 +27,7 @@ def limiter(
 ) -> RedisRateLimiter:
     """With `given` as settings, and patience for a busy machine."""
     settings = limit_settings(redis_url, **{"redis_timeout_s": 2.0, **given})
-    return RedisRateLimiter(quick_redis(settings), settings, monotonic_s, on_alone)
+    return RedisRateLimiter(settings, monotonic_s, on_alone)
 
 
 def demand(

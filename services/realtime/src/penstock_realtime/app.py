@@ -74,7 +74,7 @@ from penstock_shared.runtime.keyring import Keyring, read_root_key
 from penstock_shared.runtime.kv import BucketMirror, BucketStore
 from penstock_shared.runtime.postgres import Postgres
 from penstock_shared.runtime.provision import provision, provision_volatile
-from penstock_shared.runtime.redis_rate_limit import RedisRateLimiter, quick_redis
+from penstock_shared.runtime.redis_rate_limit import RedisRateLimiter
 
 QUEUE_GROUP: Final = "realtime"
 AUTH_SUBJECT: Final = "$SYS.REQ.USER.AUTH"
@@ -300,7 +300,7 @@ class App:
         generations = Generations(authentication, admissions, lookup, settings.max_body_bytes)
         api = build_api(
             responses=ResponsesApi(generations),
-            retrieval=RetrievalApi(authentication, lookup),
+            retrieval=RetrievalApi(authentication, lookup, sessions),
             chat=ChatApi(generations),
             embeddings=EmbeddingsApi(generations, mirrors.models),
             models=ModelsApi(authentication, mirrors.models),
@@ -351,12 +351,11 @@ class App:
         return sessions
 
     def _rate_limiter(self) -> RedisRateLimiter:
-        redis = quick_redis(self.settings)
-        if redis is not None:
-            self._closing.push_async_callback(redis.aclose)
-        return RedisRateLimiter(
-            redis, self.settings, self._clock.monotonic_s, metrics.RATE_LIMIT_FALLBACKS.inc
+        limiter = RedisRateLimiter(
+            self.settings, self._clock.monotonic_s, metrics.RATE_LIMIT_FALLBACKS.inc
         )
+        self._closing.push_async_callback(limiter.close)
+        return limiter
 
     def _session_store(self) -> RedisSessions | MemorySessions:
         if self.settings.redis_url is None:

@@ -10,7 +10,6 @@ from typing import Final
 
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from redis.asyncio import Redis
 
 from penstock_router import metrics
 from penstock_router.adapters.job_consumers import JobConsumers
@@ -38,7 +37,7 @@ from penstock_shared.runtime.dead import DeadLetters
 from penstock_shared.runtime.keyring import Keyring, read_root_key
 from penstock_shared.runtime.kv import BucketMirror, BucketStore
 from penstock_shared.runtime.provision import provision, provision_volatile
-from penstock_shared.runtime.redis_rate_limit import RedisRateLimiter, quick_redis
+from penstock_shared.runtime.redis_rate_limit import RedisRateLimiter
 from penstock_shared.runtime.telemetry import log
 
 _QUEUE_GROUP: Final = "router"
@@ -57,7 +56,6 @@ class App:
         self._running: set[asyncio.Task[None]] = set()
         self._tasks = Tasks()
         self._broker: Broker | None = None
-        self._redis: Redis | None = None
         self._started = False
 
     async def start(self) -> None:
@@ -91,11 +89,10 @@ class App:
             broker, Bucket.MODELS, ModelRecord.model_validate_json, self._on_model
         )
         self._tenants = BucketMirror(broker, Bucket.TENANTS, TenantRecord.model_validate_json)
-        self._redis = quick_redis(settings)
-        limiter = RedisRateLimiter(
-            self._redis, settings, clock.monotonic_s, metrics.RATE_LIMIT_FALLBACKS.inc
+        self._limiter = RedisRateLimiter(
+            settings, clock.monotonic_s, metrics.RATE_LIMIT_FALLBACKS.inc
         )
-        limits = SubmissionLimits(limiter, request_log, clock)
+        limits = SubmissionLimits(self._limiter, request_log, clock)
         self._sweeper = Sweeper(
             broker,
             request_log,
@@ -154,10 +151,9 @@ class App:
             return
         if self._subscriptions:
             await self._ingress.close()
+            await self._limiter.close()
             parts = (self._models, self._tenants, self._sweeper, self._queues, self._consumers)
             await asyncio.gather(*(part.stop() for part in parts))
-        if self._redis is not None:
-            await self._redis.aclose()
         await self._broker.close()
 
     def _on_model(self, name: str, record: ModelRecord | None) -> None:

@@ -7,15 +7,17 @@ changes nothing, at thousands a second it is one call for dozens. What is given 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Final
+from typing import Final
 
-from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError
 
 from penstock_shared.runtime.gcra import returnable
 from penstock_shared.runtime.local_rate_limit import LocalBuckets
@@ -24,6 +26,8 @@ from penstock_shared.runtime.rate_tiers import Limit, PlatformLimits, allowance,
 from penstock_shared.runtime.settings import LimitSettings
 from penstock_shared.runtime.telemetry import log
 
+_SCRIPT: Final = files("penstock_shared.runtime").joinpath("redis_rate_limit.lua").read_text()
+_SHA: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 _PROBE_EVERY_S: Final = 1.0
 """How long Redis is left alone after it failed."""
 _MOST_PER_STEP: Final = 64
@@ -36,32 +40,33 @@ class _Waiting:
     answer: asyncio.Future[Allowance]
 
 
-def quick_redis(settings: LimitSettings) -> Redis | None:
-    """A client that gives up soon, and once: whoever uses it has another way."""
+def _connection(settings: LimitSettings) -> AbstractConnection | None:
+    """One that opens itself when it is used, gives up soon, and once."""
     if settings.redis_url is None:
         return None
-    client: Redis = Redis.from_url(
+    pool = ConnectionPool.from_url(
         settings.redis_url.get_secret_value(),
         socket_timeout=settings.redis_timeout_s,
         socket_connect_timeout=settings.redis_timeout_s,
         retry=Retry(NoBackoff(), 0),
     )
-    return client
+    connection: AbstractConnection = pool.connection_class(**pool.connection_kwargs)
+    return connection
 
 
 class RedisRateLimiter:
-    """`RateLimiter` over Redis; `redis` None keeps every limit by this instance alone."""
+    """`RateLimiter` over Redis; without its address every limit is this instance's alone."""
 
     def __init__(
         self,
-        redis: Redis | None,
         settings: LimitSettings,
         monotonic_s: Callable[[], float],
         on_alone: Callable[[], None],
     ) -> None:
         """`on_alone` is told of each decision that Redis should have taken and did not."""
-        script = files("penstock_shared.runtime").joinpath("redis_rate_limit.lua").read_text()
-        self._script = None if redis is None else redis.register_script(script)
+        # One connection of its own: steps come one after the other, and the client's pool, retries
+        # and hooks cost as much processor time as all the rest of a step.
+        self._connection = _connection(settings)
         self._platform = PlatformLimits(
             global_requests=settings.global_requests_per_minute,
             global_tokens=settings.global_tokens_per_minute,
@@ -84,7 +89,7 @@ class RedisRateLimiter:
     async def take(self, demand: Demand) -> Allowance:
         """Count a request in every tier if it fits in all, else in none."""
         limits = limits_of(demand, self._platform)
-        if self._script is None:
+        if self._connection is None:
             return self._take_alone(limits)
         if self._away:
             # Nobody waits to learn whether it has come back.
@@ -108,8 +113,13 @@ class RedisRateLimiter:
             if back:
                 place = limit.key, limit.per_minute
                 self._unsettled[place] = self._unsettled.get(place, 0) + back
-        if self._unsettled and self._script is not None:
+        if self._unsettled and self._connection is not None:
             self._go_on()
+
+    async def close(self) -> None:
+        """Close the connection; the next step opens it again."""
+        if self._connection is not None:
+            await self._connection.disconnect(nowait=True)
 
     def _go_on(self) -> None:
         if self._steps is None:
@@ -147,7 +157,6 @@ class RedisRateLimiter:
         self, batch: Sequence[_Waiting], settled: dict[tuple[str, int], int]
     ) -> Sequence[int] | None:
         """What the script returns; None when Redis does not answer."""
-        assert self._script is not None  # noqa: S101  without it nobody comes here
         keys = [key for key, _ in settled]
         numbers = [len(settled)]
         for (_, per_minute), units in settled.items():
@@ -161,16 +170,29 @@ class RedisRateLimiter:
         packed = struct.pack(f"<{len(numbers)}d", *numbers)
         try:
             async with asyncio.timeout(self._timeout_s):
-                raw: Any = await self._script(keys=keys, args=[packed])
+                raw = await self._run_script(keys, packed)
+            decided = [int(number) for (number,) in struct.iter_unpack("<d", raw)]
         except Exception as error:  # noqa: BLE001  whatever it is, no client may feel it
-            self._failed(error)
+            await self._failed(error)
             return None
         if self._away:
             self._away = False
             log().info("redis.back")
-        return [int(number) for (number,) in struct.iter_unpack("<d", raw)]
+        return decided
 
-    def _failed(self, error: Exception) -> None:
+    async def _run_script(self, keys: list[str], packed: bytes) -> bytes:
+        connection = self._connection
+        assert connection is not None  # noqa: S101  without it nobody comes here
+        try:
+            await connection.send_command("EVALSHA", _SHA, len(keys), *keys, packed)
+            raw: bytes = await connection.read_response()
+        except NoScriptError:  # flushed, or restarted
+            await connection.send_command("EVAL", _SCRIPT, len(keys), *keys, packed)
+            raw = await connection.read_response()
+        return raw
+
+    async def _failed(self, error: Exception) -> None:
+        await self.close()  # an answer that comes late would be taken for the next one's
         self._alone_at_s = self._monotonic_s()
         self._probe_at_s = self._alone_at_s + _PROBE_EVERY_S
         if not self._away:
@@ -178,7 +200,7 @@ class RedisRateLimiter:
             log().warning("redis.away", kind=type(error).__name__)
 
     def _take_alone(self, limits: list[Limit]) -> Allowance:
-        if self._script is not None:
+        if self._connection is not None:
             self._on_alone()
         fits, levels = self._local.take(limits, int(self._monotonic_s() * 1e6))
         return allowance(limits, levels, fits=fits)
