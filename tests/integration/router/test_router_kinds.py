@@ -151,7 +151,7 @@ def nested(levels: int) -> dict[str, Any]:
         ({"input": "a", "output_schema": nested(180)}, "schema_too_deep", 422, "output_schema"),
         (
             b'{"input":"a","output_schema":' + b'{"a":' * 5_000 + b"1" + b"}" * 5_001,
-            "malformed_json",
+            "invalid_json",
             400,
             None,
         ),

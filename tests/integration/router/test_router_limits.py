@@ -94,8 +94,8 @@ async def test_a_bad_submission_counts_too(
     async with start_router(redis_url=redis_url):
         replies = [await submit(broker, IDS.new(), b"{no", tenant) for _ in range(3)]
     assert [reply.error.code for reply in replies if isinstance(reply, Rejected)] == [
-        "malformed_json",
-        "malformed_json",
+        "invalid_json",
+        "invalid_json",
         "rate_limit_exceeded",
     ]
 

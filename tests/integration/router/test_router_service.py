@@ -76,14 +76,14 @@ async def test_a_nats_client_is_an_equal(broker: Broker, router: App) -> None:
 @pytest.mark.parametrize(
     ("payload", "code", "status"),
     [
-        (b"{not json", "malformed_json", 400),
+        (b"{not json", "invalid_json", 400),
         ({"input": ""}, "empty_input", 400),
         ({"input": "hi", "model": "nope"}, "model_not_found", 404),
-        ({"input": "hi", "max_output_tokens": -1}, "invalid_schema", 422),
-        ({"input": "hi", "max_output_tokens": 10**9}, "invalid_schema", 422),
-        ({"input": "hi", "surprise": 1}, "invalid_schema", 422),
+        ({"input": "hi", "max_output_tokens": -1}, "invalid_value", 400),
+        ({"input": "hi", "max_output_tokens": 10**9}, "invalid_value", 400),
+        ({"input": "hi", "surprise": 1}, "unknown_parameter", 400),
         ({"input": "x" * 300_000}, "input_too_large", 413),
-        ({}, "invalid_schema", 422),
+        ({}, "missing_required_parameter", 400),
     ],
 )
 async def test_bad_submissions_are_refused_and_leave_no_trace(

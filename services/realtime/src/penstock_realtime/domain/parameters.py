@@ -11,9 +11,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints
 from pydantic_core import from_json
 
+from penstock_shared.contracts import complaints
 from penstock_shared.contracts.errors import PermanentError
 
 Name: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -28,6 +29,9 @@ Metadata: TypeAlias = Annotated[
 """The vendor's bounds."""
 _SHOWN: Final = 80
 """How many characters of a client's own text an error repeats."""
+invalid = complaints.invalid
+missing = complaints.missing
+unknown = complaints.unknown
 
 
 def parse_object(raw: bytes | str) -> dict[str, Any]:
@@ -39,8 +43,7 @@ def parse_object(raw: bytes | str) -> dict[str, Any]:
     try:
         value = from_json(raw, allow_inf_nan=False)
     except ValueError as error:
-        msg = f"The body is not valid JSON: {error}."
-        raise PermanentError(msg, code="invalid_json") from error
+        raise complaints.not_json(error) from error
     if not isinstance(value, dict):
         msg = "The body must be a JSON object."
         raise PermanentError(msg, code="invalid_json")
@@ -78,21 +81,6 @@ class Parameters:
         return False
 
 
-def invalid(error: ValidationError, root: str = "") -> PermanentError:
-    """The first of pydantic's complaints; `root` is where the value stood."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    parts = (root, *(str(part) for part in first["loc"] if part != "[key]"))
-    path = ".".join(part for part in parts if part)[:120]
-    kind = first["type"]
-    if kind == "missing":
-        return missing(path)
-    if kind == "extra_forbidden":
-        return unknown(path)
-    code = "invalid_type" if kind.endswith("_type") else "invalid_value"
-    msg = f"Invalid value for '{path}': {first['msg']}."
-    return PermanentError(msg, code=code, param=path)
-
-
 def refuse_unknown(given: Mapping[str, Any], known: Collection[str], where: str) -> None:
     """Refuse fields of an object that nobody knows.
 
@@ -102,18 +90,6 @@ def refuse_unknown(given: Mapping[str, Any], known: Collection[str], where: str)
     for name in given:
         if name not in known:
             raise unknown(f"{where}.{name[:_SHOWN]}")
-
-
-def unknown(param: str) -> PermanentError:
-    """A name that the API does not have."""
-    shown = param[: 2 * _SHOWN]
-    return PermanentError(f"Unknown parameter: {shown!r}.", code="unknown_parameter", param=shown)
-
-
-def missing(param: str) -> PermanentError:
-    """A parameter that is needed."""
-    msg = f"Missing required parameter: '{param}'."
-    return PermanentError(msg, code="missing_required_parameter", param=param)
 
 
 def wrong_type(param: str, expected: str) -> PermanentError:

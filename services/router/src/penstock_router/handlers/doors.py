@@ -14,6 +14,7 @@ from penstock_router.handlers.admissions import Admissions
 from penstock_router.handlers.submission_limits import NATS_KEY, SubmissionLimits
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.accounts import TenantRecord, TenantStatus
+from penstock_shared.contracts.complaints import invalid
 from penstock_shared.contracts.envelope import Envelope
 from penstock_shared.contracts.errors import (
     NotFoundError,
@@ -224,12 +225,6 @@ def _parse_content(opened: bytes) -> Content:
 
 def _parse(model: type[M], data: bytes) -> M:
     try:
-        return model.model_validate_json(data)
+        return model.model_validate_json(data, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        if first["type"] == "json_invalid":
-            msg = f"The body is no JSON: {first['msg']}."
-            raise PermanentError(msg, code="malformed_json") from error
-        field = ".".join(str(part) for part in first["loc"])
-        msg = f"{field}: {first['msg']}."
-        raise SchemaError(msg, param=field) from error
+        raise invalid(error) from error
