@@ -11,17 +11,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
+from struct import Struct
 from typing import Any, Final
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 from websockets.http11 import Response
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from penstock_realtime.http.answers import SECURITY_HEADERS, refusal
 from penstock_shared.contracts.errors import ErrorBody, ErrorReply
 
+_TEXT: Final = 0x81
+_SHORT, _MEDIUM = 125, 0xFFFF
+"""The longest payloads whose length fits into the head's second byte, and into two more."""
+_MEDIUM_HEAD, _LONG_HEAD = Struct("!BBH"), Struct("!BBQ")
 _MAX_FRAGMENTS: Final = 1024
 """Held apart; more of one message are joined on the way."""
 _INVALID: Final = ErrorBody(
@@ -134,15 +140,23 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     async def send(self, message: Any) -> None:
         """Send when the peer has read enough; a close waits for nothing."""
-        if message["type"] == "websocket.close":
+        kind = message["type"]
+        if kind == "websocket.close":
             self.writable.set()  # whoever waits to send learns that it is too late
             await super().send(message)
             self._abort_later()
             return
-        await self.writable.wait()
-        if self.close_sent and message["type"] == "websocket.send":
+        if not self.writable.is_set():
+            await self.writable.wait()
+        if kind != "websocket.send" or not self.handshake_complete:
+            await super().send(message)
+        elif self.conn.state is not State.OPEN or self.disconnected:
             raise ClientDisconnected
-        await super().send(message)
+        elif self.conn.extensions or message.get("text") is None:
+            await super().send(message)
+        else:  # what the edge does a hundred thousand times a second
+            payload = message["text"].encode()
+            self.transport.write(_head(len(payload)) + payload)
 
     def _close_transport(self) -> None:
         self.transport.close()
@@ -152,3 +166,12 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         """`transport.close` first flushes what the peer, perhaps, never reads."""
         if self._abort_timer is None and not self.disconnected:
             self._abort_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+
+
+def _head(size: int) -> bytes:
+    """Of an unmasked text frame (RFC 6455 §5.2)."""
+    if size <= _SHORT:
+        return bytes((_TEXT, size))
+    if size <= _MEDIUM:
+        return _MEDIUM_HEAD.pack(_TEXT, _SHORT + 1, size)
+    return _LONG_HEAD.pack(_TEXT, _SHORT + 2, size)
