@@ -99,7 +99,7 @@ async def connect(
     """
     parts = urlsplit(url)
     lines = [
-        f"GET {parts.path or '/'} HTTP/1.1",
+        f"GET {parts.path or '/'}{'?' + parts.query if parts.query else ''} HTTP/1.1",
         f"Host: {parts.netloc}",
         "Upgrade: websocket",
         "Connection: Upgrade",
@@ -111,7 +111,7 @@ async def connect(
     request = ("\r\n".join(lines) + "\r\n\r\n").encode()
     loop = asyncio.get_running_loop()
     _, socket = await loop.create_connection(
-        lambda: RawSocket(request, on_frame), parts.hostname, parts.port
+        lambda: RawSocket(request, on_frame), parts.hostname or "", parts.port or 80
     )
     async with asyncio.timeout(_OPEN_TIMEOUT_S):
         await socket.opened
