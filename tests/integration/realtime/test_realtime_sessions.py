@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 import websockets
 from redis.asyncio import Redis
@@ -85,6 +86,16 @@ async def proxied(url: str) -> AsyncIterator[tuple[TcpProxy, str]]:
     assert parts.port is not None
     async with TcpProxy(parts.hostname, parts.port) as proxy:
         yield proxy, url.replace(f"{parts.hostname}:{parts.port}", f"127.0.0.1:{proxy.port}")
+
+
+@asynccontextmanager
+async def retrieving(edges: Edges, edge: App, response_id: str) -> AsyncIterator[None]:
+    """Somebody reads a response's events over HTTP."""
+    headers = {"authorization": f"Bearer {edges.account.secret}"}
+    url = f"http://127.0.0.1:{edge.http_port}/v1/responses/{response_id}?stream=true"
+    async with httpx.AsyncClient(headers=headers) as client, client.stream("GET", url) as answer:
+        assert answer.status_code == 200
+        yield
 
 
 async def begin(edges: Edges, edge: App, worker: Stepwise) -> tuple[ClientConnection, str, Seen]:
@@ -288,7 +299,7 @@ async def test_the_grace(edges: Edges) -> None:
     await eventually_commanded(edges, edges.backend.jobs[0])
 
 
-@pytest.mark.parametrize("how", ["session.resume", "response.resume", "background"])
+@pytest.mark.parametrize("how", ["session.resume", "response.resume", "retrieve", "background"])
 async def test_not_cancelled(edges: Edges, how: str) -> None:
     """Whoever is followed elsewhere by then runs on, and so does what runs in the background."""
     here, there = [await edges.start(lost_socket_grace_s=0.6) for _ in range(2)]
@@ -305,8 +316,13 @@ async def test_not_cancelled(edges: Edges, how: str) -> None:
     elif how == "response.resume":
         await send(other, "response.resume", response_id=created["response"]["id"])
         assert (await receive(other))["type"] == "response.created"
-    await asyncio.sleep(1.5)
-    assert not await commanded(edges, edges.backend.jobs[0])
+    async with AsyncExitStack() as stack:
+        if how == "retrieve":
+            await stack.enter_async_context(retrieving(edges, there, created["response"]["id"]))
+        await asyncio.sleep(1.5)
+        assert not await commanded(edges, edges.backend.jobs[0])
+    if how == "retrieve":  # it has gone, too
+        await eventually_commanded(edges, edges.backend.jobs[0])
     await other.close()
 
 

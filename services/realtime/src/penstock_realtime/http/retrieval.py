@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +15,7 @@ from penstock_realtime.domain.response_object import response_id
 from penstock_realtime.http.generation import SseResponse
 from penstock_realtime.serving.authentication import Authentication
 from penstock_realtime.serving.lookup import Lookup
+from penstock_realtime.serving.sessions import Sessions
 from penstock_realtime.serving.streaming import events
 from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.ids import parse_request_id
@@ -33,6 +36,7 @@ class RetrievalApi:
 
     authentication: Authentication
     lookup: Lookup
+    sessions: Sessions
 
     async def retrieve(self, request: Request) -> Response:
         """`GET /v1/responses/{id}`: the object, or its events after a sequence number."""
@@ -43,8 +47,9 @@ class RetrievalApi:
             return _json(await self.lookup.response(tenant, request_id))
         head, following = await self.lookup.follow(tenant, request_id)
         renderer = EventStream(head, Framing(server_sent=True), after)
-        # Whoever goes has only looked on: nothing is cancelled.
-        return SseResponse(following, events(following, renderer, after=delta_before(after)))
+        told = events(following, renderer, after=delta_before(after))
+        follower = request.scope["state"]["request_id"]
+        return SseResponse(following, self._followed(tenant, request_id, follower, told))
 
     async def cancel(self, request: Request) -> Response:
         """`POST /v1/responses/{id}/cancel`."""
@@ -56,6 +61,25 @@ class RetrievalApi:
         identity, request_id = await self._asked(request, Permission.WRITE)
         await self.lookup.delete(identity.tenant.tenant, request_id, identity.key_id)
         return _json({"id": response_id(request_id), "object": "response", "deleted": True})
+
+    async def _followed(
+        self,
+        tenant: str,
+        request_id: str,
+        follower: str,
+        stream: AsyncGenerator[list[bytes], None],
+    ) -> AsyncGenerator[list[bytes], None]:
+        """Keeps a response from being cancelled for its lost WebSocket, while somebody listens.
+
+        Whoever goes has only looked on: that cancels nothing.
+        """
+        self.sessions.follow(tenant, request_id, follower)
+        try:
+            async with aclosing(stream):
+                async for batch in stream:
+                    yield batch
+        finally:
+            self.sessions.unfollow(tenant, request_id, follower)
 
     async def _asked(self, request: Request, permission: Permission) -> tuple[Identity, str]:
         identity = await self.authentication.caller(
