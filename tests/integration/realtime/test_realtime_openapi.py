@@ -182,7 +182,7 @@ def run(edge: Edge, told: Any, operation_id: str, made_id: str, examples: int) -
             seen.add(found.status_code)
             judge(case, found, positive=positive)
 
-        return body  # type: ignore[no-any-return]
+        return body
 
     attempt(schemathesis.GenerationMode.POSITIVE)()
     if operation.body or operation.query or operation.path_parameters:

@@ -11,11 +11,13 @@ from penstock_shared.contracts.models import ModelKind
 from penstock_shared.contracts.usage import Price
 
 
-class _Closed(BaseModel):
+class Closed(BaseModel):
+    """Each field is there, and no other."""
+
     model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True)
 
 
-class OutputTextPart(_Closed):
+class OutputTextPart(Closed):
     """The text of an answer."""
 
     type: Literal["output_text"]
@@ -24,7 +26,7 @@ class OutputTextPart(_Closed):
     logprobs: list[Any]
 
 
-class OutputMessage(_Closed):
+class OutputMessage(Closed):
     """An answer in words."""
 
     id: str
@@ -34,7 +36,7 @@ class OutputMessage(_Closed):
     content: list[OutputTextPart]
 
 
-class OutputCall(_Closed):
+class OutputCall(Closed):
     """An answer that asks the client to call one of its functions."""
 
     id: str
@@ -45,7 +47,7 @@ class OutputCall(_Closed):
     status: Literal["in_progress", "completed", "incomplete"]
 
 
-class ResponseError(_Closed):
+class ResponseError(Closed):
     """Why a response failed; `type` says what exactly it was."""
 
     code: Literal["server_error", "invalid_prompt"]
@@ -54,26 +56,26 @@ class ResponseError(_Closed):
     param: str | None
 
 
-class IncompleteDetails(_Closed):
+class IncompleteDetails(Closed):
     """Why a response ended early."""
 
     reason: str
 
 
-class InputTokens(_Closed):
+class InputTokens(Closed):
     """Nothing is cached."""
 
     cached_tokens: int
     cache_write_tokens: int
 
 
-class OutputTokens(_Closed):
+class OutputTokens(Closed):
     """Nothing is thought."""
 
     reasoning_tokens: int
 
 
-class ResponseUsage(_Closed):
+class ResponseUsage(Closed):
     """What is billed: the tokens generated until the stop."""
 
     input_tokens: int
@@ -83,7 +85,7 @@ class ResponseUsage(_Closed):
     total_tokens: int
 
 
-class Response(_Closed):
+class Response(Closed):
     """A response; the client's own parameters are given back."""
 
     id: str
@@ -117,7 +119,7 @@ class Response(_Closed):
     user: str | None
 
 
-class DeletedResponse(_Closed):
+class DeletedResponse(Closed):
     """A response that is gone for good."""
 
     id: str
@@ -125,116 +127,7 @@ class DeletedResponse(_Closed):
     deleted: Literal[True]
 
 
-class ChatFunction(_Closed):
-    """The function and its arguments as JSON text."""
-
-    name: str
-    arguments: str
-
-
-class ChatToolCall(_Closed):
-    """A call that the client is asked for."""
-
-    id: str
-    type: Literal["function"]
-    function: ChatFunction
-
-
-class ChatReply(BaseModel):
-    """The answer; `tool_calls` is there when it is one."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    role: Literal["assistant"]
-    content: str | None
-    refusal: None
-    tool_calls: list[ChatToolCall] = []
-
-
-class ChatChoice(_Closed):
-    """The one choice."""
-
-    index: Literal[0]
-    message: ChatReply
-    logprobs: None
-    finish_reason: Literal["stop", "length", "tool_calls"]
-
-
-class ChatUsage(_Closed):
-    """What is billed."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: dict[str, int]
-    completion_tokens_details: dict[str, int]
-
-
-class ChatCompletion(_Closed):
-    """A chat completion."""
-
-    id: str
-    object: Literal["chat.completion"]
-    created: int
-    model: str
-    service_tier: Literal["default"]
-    metadata: dict[str, str]
-    choices: list[ChatChoice]
-    usage: ChatUsage
-
-
-class _Sparse(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class ChatFunctionDelta(_Sparse):
-    """Its name comes with the call, its arguments after it."""
-
-    name: str = ""
-    arguments: str
-
-
-class ChatToolCallDelta(_Sparse):
-    """A call: first what it is, then its arguments."""
-
-    index: Literal[0]
-    id: str = ""
-    type: Literal["function"] = "function"
-    function: ChatFunctionDelta
-
-
-class ChatDelta(_Sparse):
-    """More of the answer."""
-
-    role: Literal["assistant"] = "assistant"
-    content: str | None = None
-    refusal: None = None
-    tool_calls: list[ChatToolCallDelta] = []
-
-
-class ChatChunkChoice(_Closed):
-    """The one choice; the last chunk says why it ends."""
-
-    index: Literal[0]
-    delta: ChatDelta
-    logprobs: None
-    finish_reason: Literal["stop", "length", "tool_calls"] | None
-
-
-class ChatCompletionChunk(_Sparse):
-    """A piece of a streamed chat completion."""
-
-    id: str
-    object: Literal["chat.completion.chunk"]
-    created: int
-    model: str
-    service_tier: Literal["default"]
-    choices: list[ChatChunkChoice]
-    usage: ChatUsage | None = None
-    """In the last chunk, with `stream_options.include_usage`."""
-
-
-class Embedding(_Closed):
+class Embedding(Closed):
     """One text's vector: numbers, or base64 of float32 in little endian."""
 
     object: Literal["embedding"]
@@ -242,14 +135,14 @@ class Embedding(_Closed):
     embedding: list[float] | str
 
 
-class EmbeddingUsage(_Closed):
+class EmbeddingUsage(Closed):
     """What is billed."""
 
     prompt_tokens: int
     total_tokens: int
 
 
-class EmbeddingList(_Closed):
+class EmbeddingList(Closed):
     """The vectors, in the order of the texts."""
 
     object: Literal["list"]
@@ -274,14 +167,14 @@ class Model(BaseModel):
     dimensions: int | None = None
 
 
-class ModelList(_Closed):
+class ModelList(Closed):
     """The models that may be named; `auto` leaves the choice to the router."""
 
     object: Literal["list"]
     data: list[Model]
 
 
-class ApiKey(_Closed):
+class ApiKey(Closed):
     """An API key, without its secret; times are Unix seconds."""
 
     id: str
@@ -306,7 +199,7 @@ class NewKey(ApiKey):
     value: str
 
 
-class KeyPage(_Closed):
+class KeyPage(Closed):
     """Keys in the order of their making."""
 
     object: Literal["list"]
@@ -316,7 +209,7 @@ class KeyPage(_Closed):
     has_more: bool
 
 
-class DeletedKey(_Closed):
+class DeletedKey(Closed):
     """A key that is revoked."""
 
     id: str

@@ -18,18 +18,20 @@ ResponseId = Annotated[str, StringConstraints(pattern=r"^resp_[0-9a-f]{32}$")]
 State = Literal["in_progress", "completed", "incomplete"] | None
 
 
-class _Closed(BaseModel):
+class Closed(BaseModel):
+    """No other field is known."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class InputText(_Closed):
+class InputText(Closed):
     """Text of a message."""
 
     type: Literal["input_text"]
     text: str
 
 
-class OutputText(_Closed):
+class OutputText(Closed):
     """Text of an earlier answer."""
 
     type: Literal["output_text"]
@@ -41,7 +43,7 @@ class OutputText(_Closed):
 Text: TypeAlias = str | list[InputText | OutputText]
 
 
-class InputMessage(_Closed):
+class InputMessage(Closed):
     """One turn of the conversation."""
 
     type: Literal["message"] | None = "message"
@@ -52,7 +54,7 @@ class InputMessage(_Closed):
     phase: Any = None
 
 
-class FunctionCallItem(_Closed):
+class FunctionCallItem(Closed):
     """An earlier call."""
 
     type: Literal["function_call"]
@@ -63,7 +65,7 @@ class FunctionCallItem(_Closed):
     status: State = None
 
 
-class FunctionCallOutput(_Closed):
+class FunctionCallOutput(Closed):
     """What a function that was called has returned."""
 
     type: Literal["function_call_output"]
@@ -88,7 +90,7 @@ class Arguments(BaseModel):
     type: Literal["object"] = "object"
 
 
-class FunctionDefinition(_Closed):
+class FunctionDefinition(Closed):
     """A function of the client's own."""
 
     name: FunctionName
@@ -103,14 +105,14 @@ class FunctionTool(FunctionDefinition):
     type: Literal["function"]
 
 
-class NamedFunction(_Closed):
+class NamedFunction(Closed):
     """One of `tools`."""
 
     type: Literal["function"]
     name: FunctionName
 
 
-class AllowedTools(_Closed):
+class AllowedTools(Closed):
     """Some of `tools`."""
 
     type: Literal["allowed_tools"]
@@ -122,7 +124,7 @@ Tools: TypeAlias = Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)] | 
 ToolChoice: TypeAlias = Literal["none", "auto", "required"] | NamedFunction | AllowedTools | None
 
 
-class PlainFormat(_Closed):
+class PlainFormat(Closed):
     """Text, or any JSON object."""
 
     type: Literal["text", "json_object"]
@@ -134,7 +136,7 @@ class SchemaFormat(JsonSchemaFormat):
     type: Literal["json_schema"]
 
 
-class TextOptions(_Closed):
+class TextOptions(Closed):
     """What form the answer must have."""
 
     format: PlainFormat | SchemaFormat | None = None
@@ -149,140 +151,6 @@ class ResponseInput(BaseModel):
     text: TextOptions | None = None
     tools: Tools = None
     tool_choice: ToolChoice = None
-
-
-class ChatText(_Closed):
-    """Text of a message."""
-
-    type: Literal["text"]
-    text: str
-
-
-ChatContent: TypeAlias = str | list[ChatText]
-Empty: TypeAlias = Annotated[list[Any], Field(max_length=0)] | None
-"""What the SDKs' own objects carry along without using it."""
-
-
-class _ChatMessage(_Closed):
-    annotations: Empty = None
-    audio: Empty = None
-    function_call: Empty = None
-    name: Empty = None
-    refusal: Empty = None
-
-
-class ChatInput(_ChatMessage):
-    """What the client says."""
-
-    role: Literal["system", "developer", "user"]
-    content: ChatContent
-
-
-class CalledFunction(_Closed):
-    """A function's name, and its arguments as JSON text."""
-
-    name: str
-    arguments: str
-    parsed_arguments: Any = None
-
-
-class ChatCall(_Closed):
-    """A call that the model asked for."""
-
-    id: str
-    type: Literal["function"]
-    function: CalledFunction
-    index: Any = None
-
-
-class ChatAnswer(_ChatMessage):
-    """What the model has said."""
-
-    role: Literal["assistant"]
-    content: ChatContent
-    tool_calls: Empty = None
-    parsed: Any = None
-
-
-class ChatCalls(_ChatMessage):
-    """What the model has called."""
-
-    role: Literal["assistant"]
-    content: ChatContent | None = None
-    tool_calls: Annotated[list[ChatCall], Field(min_length=1)]
-    parsed: Any = None
-
-
-class ChatToolResult(_ChatMessage):
-    """What a function has returned."""
-
-    role: Literal["tool"]
-    content: ChatContent
-    tool_call_id: str
-
-
-class ChatTool(_Closed):
-    """A function that the model may ask the client to call."""
-
-    type: Literal["function"]
-    function: FunctionDefinition
-
-
-class FunctionReference(_Closed):
-    """A function's name."""
-
-    name: FunctionName
-
-
-class ChatNamedFunction(_Closed):
-    """One of `tools`."""
-
-    type: Literal["function"]
-    function: FunctionReference
-
-
-class ChatAllowed(_Closed):
-    """Some of `tools`."""
-
-    mode: Literal["auto", "required"]
-    tools: Annotated[list[ChatNamedFunction], Field(min_length=1)]
-
-
-class ChatAllowedTools(_Closed):
-    """Some of `tools`."""
-
-    type: Literal["allowed_tools"]
-    allowed_tools: ChatAllowed
-
-
-class NamedSchema(_Closed):
-    """A JSON Schema (draft 2020-12); 64 KiB and 32 levels at most."""
-
-    type: Literal["json_schema"] = "json_schema"
-    name: FunctionName
-    schema_: dict[str, Any] = Field(alias="schema")
-    description: str | None = None
-    strict: bool | None = None
-
-
-class ChatSchemaFormat(_Closed):
-    """JSON that satisfies a schema."""
-
-    type: Literal["json_schema"]
-    json_schema: NamedSchema
-
-
-class ChatParameters(BaseModel):
-    """Parameters of a chat completion that are parsed by hand."""
-
-    messages: Annotated[
-        list[ChatInput | ChatAnswer | ChatCalls | ChatToolResult], Field(min_length=1)
-    ]
-    tools: Annotated[list[ChatTool], Field(max_length=MAX_TOOLS)] | None = None
-    tool_choice: (
-        Literal["none", "auto", "required"] | ChatNamedFunction | ChatAllowedTools | None
-    ) = None
-    response_format: PlainFormat | ChatSchemaFormat | None = None
 
 
 class EmbeddingInput(BaseModel):

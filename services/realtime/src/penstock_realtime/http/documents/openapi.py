@@ -146,7 +146,7 @@ def _parameter(name: str, place: str, schema: Schema) -> dict[str, Any]:
 
 def _errors(schema: Schema) -> dict[str, Any]:
     """Every error has one format; the message says what to do, `param` names the field."""
-    extra = {
+    extra: dict[int, dict[str, Any]] = {
         401: {"www-authenticate": {"schema": {"const": "Bearer"}}},
         429: {"retry-after": {"$ref": "#/components/headers/retry-after"}},
         503: {"retry-after": {"$ref": "#/components/headers/retry-after"}},

@@ -11,8 +11,6 @@ from penstock_realtime.domain.chat_request import CHAT_PARAMETERS, ChatBody
 from penstock_realtime.domain.create_request import CREATE_PARAMETERS, CreateBody
 from penstock_realtime.domain.embedding_request import EMBEDDING_PARAMETERS, EmbeddingBody
 from penstock_realtime.http.documents.answers import (
-    ChatCompletion,
-    ChatCompletionChunk,
     DeletedKey,
     DeletedResponse,
     EmbeddingList,
@@ -22,9 +20,10 @@ from penstock_realtime.http.documents.answers import (
     NewKey,
     Response,
 )
+from penstock_realtime.http.documents.chat_answers import ChatCompletion, ChatCompletionChunk
+from penstock_realtime.http.documents.chat_inputs import ChatParameters
 from penstock_realtime.http.documents.events import RESPONSE_EVENTS, StreamError
 from penstock_realtime.http.documents.inputs import (
-    ChatParameters,
     EmbeddingInput,
     ResponseInput,
     RetrieveQuery,
