@@ -99,7 +99,9 @@ _claims = st.dictionaries(
 @given(_claims)
 async def test_signed_nonsense(claims: dict[str, Any]) -> None:
     """Well signed, and the claims are of any type: a refusal, never a failure of ours."""
-    body = {"iss": OIDC.issuer, "aud": AUDIENCE, "sub": "x", "exp": int(time.time()) + 60} | claims
+    ends = int(time.time()) + 60
+    good: dict[str, Any] = {"iss": OIDC.issuer, "aud": AUDIENCE, "sub": "x", "exp": ends}
+    body = good | claims
     with contextlib.suppress(AuthenticationError):
         await tokens().identify(compact(HEADER, body, sign))
         assert body["iss"] == OIDC.issuer
