@@ -64,7 +64,7 @@ def test_refused_by_one_counted_in_none(steps: list[tuple[int, str, int]]) -> No
     for pause_us, user, tokens in steps:
         now_us += pause_us
         limits = limits_of(replace(asked, user=user, tokens=tokens), platform)
-        before = buckets.take([replace(limit, cost=0) for limit in limits], now_us)[1]
+        before = buckets.take([limit._replace(cost=0) for limit in limits], now_us)[1]
         fits, after = buckets.take(limits, now_us)
         charged = [old + limit.cost * gcra.UNIT for old, limit in zip(before, limits, strict=True)]
         assert after == (charged if fits else before)
@@ -98,7 +98,7 @@ def test_giving_back_never_opens_the_gate(
         back = gcra.returnable(charged - used, per_minute, held_us)
         steps.append((now_us + held_us, -back, 0))
     level = known = at_us = 0
-    for when_us, units, used in sorted(steps):
+    for when_us, units, used in sorted(steps, key=lambda step: step[0]):
         level = max(0, gcra.drained(level, per_minute, when_us - at_us) + units * gcra.UNIT)
         known = gcra.drained(known, per_minute, when_us - at_us) + used * gcra.UNIT
         at_us = when_us

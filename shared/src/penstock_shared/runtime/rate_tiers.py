@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from penstock_shared.runtime.gcra import free_units, reset_us, wait_us
 from penstock_shared.runtime.rate_limit import Allowance, Budget, Demand
@@ -24,9 +24,8 @@ class PlatformLimits:
     address_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """One limit, and what a request costs of it."""
+class Limit(NamedTuple):
+    """One limit, and what a request costs of it. A tuple: eight may be made for every request."""
 
     key: str
     """Of its bucket."""
@@ -107,13 +106,19 @@ def allowance(limits: Sequence[Limit], levels: Sequence[int], *, fits: bool) -> 
 
 
 def _tightest(limits: Sequence[Limit], levels: Sequence[int], unit: Unit) -> Budget | None:
-    budgets = [
-        Budget(
-            limit=limit.per_minute,
-            remaining=free_units(level, limit.per_minute),
-            reset_s=reset_us(level, limit.per_minute) / 1e6,
-        )
-        for limit, level in zip(limits, levels, strict=True)
-        if limit.unit == unit and not limit.shared
-    ]
-    return min(budgets, key=lambda budget: budget.remaining, default=None)
+    level, limit = min(
+        (
+            (level, limit)
+            for level, limit in zip(levels, limits, strict=True)
+            if limit.unit == unit and not limit.shared
+        ),
+        key=lambda one: free_units(one[0], one[1].per_minute),
+        default=(0, None),
+    )
+    if limit is None:
+        return None
+    return Budget(
+        limit=limit.per_minute,
+        remaining=free_units(level, limit.per_minute),
+        reset_s=reset_us(level, limit.per_minute) / 1e6,
+    )
