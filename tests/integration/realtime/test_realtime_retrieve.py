@@ -267,3 +267,21 @@ async def test_queries_are_judged_by_name(edge: Edge, query: str, code: str) -> 
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == code
     assert answer.json()["error"]["param"] in query
+
+
+async def test_a_socket_finds_by_id_what_http_finds(edge: Edge) -> None:
+    """`response.resume` on a socket of another session: not what was deleted or not stored (I8)."""
+    async with edge.client() as client, edge.http() as http:
+        told = await create(http, input="one two three")
+        gone = completed(await create(http, input="x"))["id"]
+        await http.delete(f"responses/{gone}")
+        hidden = completed(await create(http, input="x", store=False))["id"]
+        async with client.responses.connect() as socket:
+            for response_id in (gone, hidden):
+                await socket.send({"type": "response.resume", "response_id": response_id})
+                event = await socket.recv()
+                assert (event.type, event.error.code) == ("error", "response_not_found")
+            asked = {"response_id": completed(told)["id"], "starting_after": 5}
+            await socket.send({"type": "response.resume", **asked})
+            events = [(await socket.recv()).to_dict() for _ in told[6:]]
+    assert events == told[6:]

@@ -171,13 +171,12 @@ class SocketResponses:
         if not in_session:
             sessions.follow(tenant, request_id, session.session_id)
             metrics.RESUMED.labels("response").inc()
+        lookup, policy = self._services.lookup, Policy(session.policy)
         try:
-            head, following = await reattach(
-                self._services.lookup.sources,
-                tenant,
-                request_id,
-                self._budget,
-                Policy(session.policy),
+            head, following = await (
+                reattach(lookup.sources, tenant, request_id, self._budget, policy)
+                if in_session
+                else lookup.follow(tenant, request_id, self._budget, policy)  # as by its id
             )
             framing = Framing(server_sent=False, stream_id=stream_id)
             renderer = EventStream(head, framing, after)

@@ -8,7 +8,14 @@ from datetime import timedelta
 from typing import Any, Final
 
 from penstock_realtime.domain.response_object import ResponseHead, finished
-from penstock_realtime.ports import CancelCommands, Deletions, ResponseFacts, StoredResponses
+from penstock_realtime.ports import (
+    Budget,
+    CancelCommands,
+    Deletions,
+    Policy,
+    ResponseFacts,
+    StoredResponses,
+)
 from penstock_realtime.serving.following import Following, Sources
 from penstock_realtime.serving.resuming import open_head
 from penstock_shared.contracts.errors import NotFoundError
@@ -52,12 +59,18 @@ class Lookup:
         """
         return await self._object(await self.facts(tenant, request_id))
 
-    async def follow(self, tenant: str, request_id: str) -> tuple[ResponseHead, Following]:
+    async def follow(
+        self,
+        tenant: str,
+        request_id: str,
+        budget: Budget | None = None,
+        policy: Policy = Policy.BLOCK,
+    ) -> tuple[ResponseHead, Following]:
         """Listen to it, whether it still runs or has ended; raises as `response` does."""
         routed, ended = await self.facts(tenant, request_id)
         head = await open_head(self.sources, routed)
         final = None if ended is None else await self.sources.open_final(ended)
-        feed = await self.sources.frames.open(tenant, request_id)
+        feed = await self.sources.frames.open(tenant, request_id, budget, policy)
         following = Following(self.sources, tenant, request_id, feed)
         if final is not None:
             following.end(final)
