@@ -25,6 +25,7 @@ from penstock_shared.contracts import subjects
 from penstock_shared.contracts.jobs import Job
 from penstock_shared.contracts.streams import CONTROL, RESPONSES
 
+GRACE_S = 2.0
 PIECES = [f"word{n} " for n in range(40)]
 
 
@@ -123,7 +124,7 @@ async def commanded(edges: Edges, job: Job) -> bool:
     return await edges.broker.last_message(CONTROL, subject) is not None
 
 
-async def eventually_commanded(edges: Edges, job: Job, within_s: float = 5.0) -> None:
+async def eventually_commanded(edges: Edges, job: Job, within_s: float = 10.0) -> None:
     async with asyncio.timeout(within_s):
         while not await commanded(edges, job):
             await asyncio.sleep(0.02)
@@ -284,6 +285,7 @@ async def test_taken_over_while_the_older_instance_is_cut_off(
         assert (await resume(newest, session_id))["type"] == "session.resumed"
         assert await closed_with(newer) == 4001
         await newest.close()
+        await cut_off.stop()
 
 
 async def test_the_grace(edges: Edges) -> None:
@@ -302,7 +304,7 @@ async def test_the_grace(edges: Edges) -> None:
 @pytest.mark.parametrize("how", ["session.resume", "response.resume", "retrieve", "background"])
 async def test_not_cancelled(edges: Edges, how: str) -> None:
     """Whoever is followed elsewhere by then runs on, and so does what runs in the background."""
-    here, there = [await edges.start(lost_socket_grace_s=0.6) for _ in range(2)]
+    here, there = [await edges.start(lost_socket_grace_s=GRACE_S) for _ in range(2)]
     edges.backend.generate = until_cancelled
     socket = await connected(edges, here)
     session_id = await start_session(socket)
@@ -319,7 +321,7 @@ async def test_not_cancelled(edges: Edges, how: str) -> None:
     async with AsyncExitStack() as stack:
         if how == "retrieve":
             await stack.enter_async_context(retrieving(edges, there, created["response"]["id"]))
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(1.5 * GRACE_S)
         assert not await commanded(edges, edges.backend.jobs[0])
     if how == "retrieve":  # it has gone, too
         await eventually_commanded(edges, edges.backend.jobs[0])
@@ -328,7 +330,7 @@ async def test_not_cancelled(edges: Edges, how: str) -> None:
 
 async def test_the_second_loss_counts_as_well(edges: Edges) -> None:
     """Resumed elsewhere and lost there, it is cancelled from there."""
-    here, there = [await edges.start(lost_socket_grace_s=0.6) for _ in range(2)]
+    here, there = [await edges.start(lost_socket_grace_s=GRACE_S) for _ in range(2)]
     edges.backend.generate = until_cancelled
     socket = await connected(edges, here)
     session_id = await start_session(socket)
@@ -337,7 +339,7 @@ async def test_the_second_loss_counts_as_well(edges: Edges) -> None:
     socket.transport.abort()
     other = await connected(edges, there)
     await resume(other, session_id)
-    await asyncio.sleep(0.8)
+    await asyncio.sleep(1.5 * GRACE_S)
     assert not await commanded(edges, edges.backend.jobs[0])
     other.transport.abort()
     await eventually_commanded(edges, edges.backend.jobs[0])
