@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from penstock_shared.contracts.errors import UnavailableError
+
+_FILES: Final = 65_536
 
 
 class _Server(uvicorn.Server):
@@ -56,6 +59,7 @@ class HttpServer:
         Raises:
             UnavailableError: the port is taken.
         """
+        _allow_many_files()
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -88,3 +92,11 @@ class HttpServer:
             self._server.force_exit = True
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._task, 1.0)
+
+
+def _allow_many_files() -> None:
+    """A connection is a file. The usual soft limit of 1,024 is for programs that use select(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
