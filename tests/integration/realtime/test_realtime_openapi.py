@@ -208,5 +208,5 @@ async def test_what_the_document_says_is_what_is_served_in_depth(
     """The same with many more examples."""
     print("seed", SEED)
     told, made_id = await document(described), await made(described)
-    seen = await asyncio.to_thread(run, described, told, operation_id, made_id, 2000)
+    seen = await asyncio.to_thread(run, described, told, operation_id, made_id, 400)
     assert 200 in seen, seen
