@@ -138,8 +138,8 @@ def test_billing_waits_for_the_servers_and_the_others_for_billing():
     """Billing owns schema and accounts; nobody waits in a circle."""
     waits = {name: set(definition(name).get("depends_on", {})) for name in (*SERVICES, *SERVERS)}
     assert waits["billing"] == {"nats", "postgres"}
-    assert waits["realtime"] == {"nats", "billing", "redis"}
-    assert waits["router"] == waits["worker"] == waits["audit"] == {"nats", "billing"}
+    assert waits["realtime"] == waits["router"] == {"nats", "billing", "redis"}
+    assert waits["worker"] == waits["audit"] == {"nats", "billing"}
     assert not any(waits[server] for server in SERVERS)
 
 

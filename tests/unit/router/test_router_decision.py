@@ -8,11 +8,6 @@ import pytest
 
 from penstock_router.domain.decision import HARD_AT, decide, difficulty, kind_asked_for
 from penstock_router.domain.features import features_of
-from penstock_router.domain.output_schema import (
-    MAX_SCHEMA_BYTES,
-    MAX_SCHEMA_DEPTH,
-    refuse_unwieldy_schema,
-)
 from penstock_shared.contracts.errors import (
     NotFoundError,
     PermanentError,
@@ -20,6 +15,11 @@ from penstock_shared.contracts.errors import (
     UnavailableError,
 )
 from penstock_shared.contracts.models import Engine, ModelKind, ModelRecord
+from penstock_shared.contracts.output_schema import (
+    MAX_SCHEMA_BYTES,
+    MAX_SCHEMA_DEPTH,
+    refuse_unwieldy_schema,
+)
 from penstock_shared.contracts.requests import ChatMessage, Content
 from penstock_shared.contracts.usage import Price
 
@@ -150,9 +150,9 @@ def nested(levels: int) -> dict[str, Any]:
 
 def test_schemas_are_weighed_before_anybody_works_on_them() -> None:
     """At the limits accepted, past them a 422 that names the parameter; no recursion either way."""
-    refuse_unwieldy_schema(None)
-    refuse_unwieldy_schema(nested(MAX_SCHEMA_DEPTH))
-    refuse_unwieldy_schema({"title": "x" * (MAX_SCHEMA_BYTES - 13)})
+    refuse_unwieldy_schema(None, "output_schema")
+    refuse_unwieldy_schema(nested(MAX_SCHEMA_DEPTH), "output_schema")
+    refuse_unwieldy_schema({"title": "x" * (MAX_SCHEMA_BYTES - 13)}, "output_schema")
     for code, schema in (
         ("schema_too_deep", nested(MAX_SCHEMA_DEPTH + 1)),
         ("schema_too_deep", nested(50_000)),
@@ -160,6 +160,6 @@ def test_schemas_are_weighed_before_anybody_works_on_them() -> None:
         ("schema_too_large", {"enum": ["\ud800" * MAX_SCHEMA_BYTES]}),
     ):
         with pytest.raises(SchemaError) as refused:
-            refuse_unwieldy_schema(schema)
+            refuse_unwieldy_schema(schema, "output_schema")
         assert (refused.value.code, refused.value.param) == (code, "output_schema")
         assert refused.value.http_status == 422
