@@ -31,6 +31,10 @@ async def _routes(_: Scope, __: Receive, send: Send) -> None:
     await Response("routed")({"type": "http"}, _nothing, send)
 
 
+async def _sockets(_: Scope, __: Receive, send: Send) -> None:
+    await Response("socket")({"type": "http"}, _nothing, send)
+
+
 async def _nothing() -> Message:
     return {"type": "http.disconnect"}
 
@@ -42,7 +46,7 @@ async def ask(outcome: Response | Exception, **scope: str) -> tuple[int, bytes]:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    api = ShortCut(_routes, cast("ResponsesApi", Endpoint(outcome)))
+    api = ShortCut(_routes, cast("ResponsesApi", Endpoint(outcome)), _sockets)
     state = {"request_id": "the id"}
     usual = {"type": "http", "method": "POST", "path": "/v1/responses", "state": state}
     await api({**usual, **scope}, _nothing, send)
@@ -50,12 +54,13 @@ async def ask(outcome: Response | Exception, **scope: str) -> tuple[int, bytes]:
 
 
 async def test_only_one_path_is_cut_short() -> None:
-    """Another path or method goes through the routes; a WebSocket, which has no method, too."""
+    """Another path or method goes through the routes, a WebSocket on another path, too."""
     done = Response("direct")
     assert await ask(done) == (200, b"direct")
     assert await ask(done, method="GET") == (200, b"routed")
     assert await ask(done, path="/v1/responses/") == (200, b"routed")
-    assert await ask(done, type="websocket", method="") == (200, b"routed")
+    assert await ask(done, type="websocket") == (200, b"socket")
+    assert await ask(done, type="websocket", path="/v1/other") == (200, b"routed")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Where a WebSocket's events leave: one at a time, timed, and none after the close frame."""
+"""Where a WebSocket's events leave: in order, timed, and none after the close frame."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Outlet:
         """For how long an event has waited for the peer to read."""
         return 0.0 if self._waiting_since_s is None else now_s - self._waiting_since_s
 
-    async def event(self, text: bytes) -> None:
-        """Send one event that is rendered already.
+    async def events(self, texts: list[bytes]) -> None:
+        """Send events that are rendered already.
 
         Raises:
             ClientDisconnected: the peer is gone, or was told to go.
@@ -41,7 +41,7 @@ class Outlet:
         if mine:
             self._waiting_since_s = time.monotonic()
         try:
-            await self._send({"type": "websocket.send", "text": text.decode()})
+            await self._send({"type": "websocket.send", "events": texts})
         finally:
             if mine:
                 self._waiting_since_s = None
@@ -49,7 +49,7 @@ class Outlet:
     async def tell(self, fields: dict[str, Any]) -> None:
         """Send one event, if there is anybody."""
         with suppress(ClientDisconnected):
-            await self.event(compact(fields))
+            await self.events([compact(fields)])
 
     async def error(self, error: PenstockError, stream_id: str | None = None) -> None:
         """Tell what went wrong, in the API's error format."""

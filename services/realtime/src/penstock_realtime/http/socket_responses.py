@@ -189,5 +189,5 @@ class SocketResponses:
     async def _pass_on(self, stream: AsyncGenerator[list[bytes], None]) -> None:
         async with aclosing(stream) as batches:
             async for batch in batches:
-                for text in batch:
-                    await self._outlet.event(text)
+                if batch:
+                    await self._outlet.events(batch)
