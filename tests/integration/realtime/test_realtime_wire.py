@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -37,6 +38,8 @@ class Served:
     go: asyncio.Event = field(default_factory=asyncio.Event)
     lost: int = 0
     """Requests whose client left before the answer."""
+    running: int = 0
+    """Requests that are being answered."""
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -44,6 +47,13 @@ class Served:
             await send({"type": "websocket.accept"})
             await receive()
             return
+        self.running += 1
+        try:
+            await self.answer(scope, receive, send)
+        finally:
+            self.running -= 1
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
             body = await read_body(request, 1000)
@@ -57,6 +67,7 @@ class Served:
             self.lost += not self.go.is_set()
             wait.cancel()
             gone.cancel()
+        body = b"*" * 300_000 if scope["path"] == "/large" else body
         await Response(body or b"nothing")(scope, receive, send)
 
 
@@ -271,6 +282,21 @@ async def test_an_early_answer_does_not_keep_the_rest_of_the_body_coming() -> No
         drip = asyncio.create_task(drip_into(writer, b"x"))
         assert await reader.read() == b""
         drip.cancel()
+
+
+@pytest.mark.parametrize("ahead", [1, 8])
+async def test_an_answer_that_nobody_reads(ahead: int) -> None:
+    """Who asks and never reads keeps neither the connection nor a request behind it (memory)."""
+    async with serve(unread_timeout_s=1.0, keep_alive_s=0.5, per_address=1) as served:
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(("127.0.0.1", served.server.port))
+            deaf.sendall(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n" * ahead)
+            await asyncio.sleep(0.8)
+            assert not await has_place(served)
+            async with asyncio.timeout(15):
+                while served.running or not await has_place(served):
+                    await asyncio.sleep(0.1)
 
 
 async def test_an_address_has_so_many_connections() -> None:

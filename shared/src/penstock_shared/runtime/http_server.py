@@ -28,7 +28,9 @@ class HttpServer:
     """One listening address. `port` 0 takes a free one.
 
     `send_buffer_bytes` bounds what the kernel holds for one connection (SO_SNDBUF; Linux doubles
-    it). Left alone it grows to megabytes before a client that does not read is noticed.
+    it). Left alone it grows to megabytes before a client that does not read is noticed. One that
+    takes none of it for `unread_timeout_s` loses its connection (TCP_USER_TIMEOUT, where there is
+    such a thing): closing one waits until everything is read, for ever if it never is.
     """
 
     def __init__(
@@ -38,10 +40,12 @@ class HttpServer:
         port: int,
         *,
         send_buffer_bytes: int | None = None,
+        unread_timeout_s: float | None = None,
         **options: Any,
     ) -> None:
         self._host, self._port = host, port
         self._send_buffer_bytes = send_buffer_bytes
+        self._unread_timeout_s = unread_timeout_s
         self._config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", server_header=False, **options
         )
@@ -65,6 +69,9 @@ class HttpServer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if self._send_buffer_bytes is not None:  # accepted connections inherit it (socket(7))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer_bytes)
+        if self._unread_timeout_s is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            milliseconds = int(self._unread_timeout_s * 1000)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         try:
             listener.bind((self._host, self._port))
         except OSError as error:

@@ -35,6 +35,8 @@ class WireLimits:
     """Without any progress."""
     keep_alive_s: float = 75.0
     """Idle between two requests; longer than the SDKs' pools keep a connection."""
+    unread_timeout_s: float = 60.0
+    """For a client that takes nothing of what is sent to it."""
     per_address: int = 8192
     """Connections at once, WebSockets included; a trusted proxy may have any number."""
     trusted: Networks = ()
@@ -260,6 +262,7 @@ def server_options(
         "ws": BoundedWebSocket,
         # A client that stops reading blocks `send` after 0.35 MB; without this, after 4 MB.
         "send_buffer_bytes": 64 * 1024,
+        "unread_timeout_s": limits.unread_timeout_s,
         "timeout_keep_alive": limits.keep_alive_s,
         "proxy_headers": False,  # `Front` finds the client's address out, and trusts whom it may
         "ws_max_size": max_message_bytes,  # a larger message closes the socket with 1009
