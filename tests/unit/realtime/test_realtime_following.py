@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from penstock_realtime.domain.renderer import Piece
+from penstock_realtime.domain.renderer import Piece, Told
 from penstock_realtime.ports import Kept
 from penstock_realtime.serving.following import Following, Sources
 from penstock_shared.contracts.errors import ErasedError, TransientError, UnavailableError
@@ -58,7 +58,7 @@ class World:
     def monotonic_s(self) -> float:
         return (self.time - START).total_seconds()
 
-    async def get(self, timeout_s: float, *, until_final: bool = False) -> list[bytes]:  # noqa: ARG002
+    async def get(self, timeout_s: float, **_: object) -> list[bytes]:
         if self.live:
             return self.live.pop(0)
         self.time += timedelta(seconds=timeout_s)
@@ -184,3 +184,52 @@ async def test_an_erased_answer_says_so(world: World, following: Following) -> N
     assert (final.status, final.text) == (Status.FAILED, "")
     assert final.error is not None
     assert final.error.code == "erased"
+
+
+class Way:
+    """A passage that can be busy, and notes what was told through it."""
+
+    def __init__(self) -> None:
+        self.free = True
+        self.told: list[int] = []
+
+    def ready(self) -> bool:
+        return self.free
+
+    def tell(self, told: Told) -> None:
+        self.told += [one.last for one in told]
+
+
+async def test_only_the_next_delta_goes_the_direct_way_and_only_while_it_is_free(
+    world: World, following: Following
+) -> None:
+    """What is out of turn, final, or meets a busy client waits for its turn: one order (I6)."""
+    way = Way()
+    frames = [encode_delta(1, RUN, n, letter) for n, letter in enumerate("abcdef")]
+    final = FinalFrame.from_terminal(ended("abcdef"), "abcdef").model_dump_json().encode()
+    accepted: list[bool] = []
+
+    async def offered(_: float, *, direct: Callable[[bytes], bool] | None = None, **__: bool):
+        assert direct is not None
+        if not accepted:
+            accepted.append(direct(frames[0]))  # nobody has met its run yet
+            return [frames[0]]
+        if len(accepted) == 1:
+            accepted.extend(map(direct, frames[1:3]))
+            way.free = False
+            accepted.append(direct(frames[3]))
+            return [frames[3]]
+        way.free = True
+        accepted.extend(map(direct, [frames[5], final]))
+        return [frames[5], final]
+
+    world.get = offered  # type: ignore[method-assign, assignment]
+    yielded = [
+        one.last
+        async for told in following.pieces(passage=way)
+        for one in told
+        if isinstance(one, Piece)
+    ]
+    assert accepted == [False, True, True, False, False, False]
+    assert way.told == [1, 2]
+    assert yielded == [0, 3, 4, 5]

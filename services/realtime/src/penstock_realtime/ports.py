@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -300,8 +300,16 @@ class Kept:
 class FrameFeed(Protocol):
     """Frames of one request as they are published."""
 
-    async def get(self, timeout_s: float, *, until_final: bool = False) -> list[bytes]:
+    async def get(
+        self,
+        timeout_s: float,
+        *,
+        until_final: bool = False,
+        direct: Callable[[bytes], bool] | None = None,
+    ) -> list[bytes]:
         """All frames that are here, at least one; empty when `timeout_s` passed in silence.
+
+        While this waits, `direct` is offered each frame as it comes, and takes it by True.
 
         `until_final` waits on while only deltas come; what came by the timeout is returned then.
 

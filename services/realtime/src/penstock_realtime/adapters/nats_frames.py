@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Final
 
 import nats.errors
@@ -115,6 +116,9 @@ class _LiveFeed:
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._silent_at_s = 0.0
+        self._timeout_s = 0.0
+        self._direct: Callable[[bytes], bool] | None = None
+        """Takes frames as they come; nobody else waits for them then."""
         self._subscription: Subscription | None = None
         self._closed = False
 
@@ -127,12 +131,22 @@ class _LiveFeed:
         """Subscribe."""
         self._subscription = await broker.client.listen(subject, self._arrived)
 
-    async def get(self, timeout_s: float, *, until_final: bool = False) -> list[bytes]:
+    async def get(
+        self,
+        timeout_s: float,
+        *,
+        until_final: bool = False,
+        direct: Callable[[bytes], bool] | None = None,
+    ) -> list[bytes]:
         """All frames that are here, or the first to come; or all up to the final one."""
         self._until_final = until_final
         enough = self._final_here if until_final else bool(self._queue)
         if not enough and not self._closed:
-            await self._wait(timeout_s)
+            self._direct = direct
+            try:
+                await self._wait(timeout_s)
+            finally:
+                self._direct = None
         if self._closed:
             raise FeedClosedError("Nobody listens any more.")
         self._final_here = False
@@ -162,6 +176,7 @@ class _LiveFeed:
         # A future, and one timer that outlives many deltas: a fifth of what asyncio.wait_for costs.
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()
+        self._timeout_s = timeout_s
         self._silent_at_s = loop.time() + timeout_s
         if self._timer is None:
             self._timer = loop.call_at(self._silent_at_s, self._look, loop)
@@ -183,7 +198,11 @@ class _LiveFeed:
     def _arrived(self, msg: Msg) -> None:
         if self._closed:
             return
-        queue, is_delta = self._queue, msg.data.startswith(DELTA_START)
+        queue = self._queue
+        if self._direct is not None and not queue and self._direct(msg.data):
+            self._silent_at_s = asyncio.get_running_loop().time() + self._timeout_s
+            return
+        is_delta = msg.data.startswith(DELTA_START)
         if is_delta and self._until_final and not self._final_here:
             queue.take()  # the last one shows that it goes on; the final frame has the text
         before = queue.dropped

@@ -68,6 +68,11 @@ class Continuation:
         """Whether any run was met."""
         return self._leader is not None
 
+    def expects(self, delta: Delta) -> bool:
+        """Whether this is the next delta of a run that was met."""
+        progress = self._runs.get((delta.attempt, delta.run))
+        return progress is not None and progress.next_n == delta.n
+
     def feed(self, delta: Delta, lossy: GapReason | None = None) -> Told:
         """Take one delta; returns what the client gets for it, mostly one piece.
 

@@ -34,6 +34,18 @@ class Gap(NamedTuple):
 Told: TypeAlias = list[Piece | Gap]
 
 
+class Passage(Protocol):
+    """A way to the client that may be taken at once, past every task and queue."""
+
+    def ready(self) -> bool:
+        """Whether the client has read enough, and nothing else is on its way to it."""
+        ...
+
+    def tell(self, told: Told) -> None:
+        """Tell it now; only when `ready`."""
+        ...
+
+
 class Renderer(Protocol):
     """Turns what happens to one response into the bytes of one API. Each item is one event."""
 

@@ -12,14 +12,17 @@ from uvicorn.protocols.utils import ClientDisconnected
 from penstock_realtime import metrics
 from penstock_realtime.domain.rendering import compact
 from penstock_realtime.http.errors import retry_headers, status_of
+from penstock_realtime.serving.streaming import DirectWay
 from penstock_shared.contracts.errors import PenstockError
 
 
 class Outlet:
     """The sending side of one socket."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, wire: DirectWay) -> None:
+        """`wire` is what stands behind `send`."""
         self._send = send
+        self._wire = wire
         self._waiting_since_s: float | None = None
         self.closed = False
         """The close frame is sent, or the peer is gone."""
@@ -27,6 +30,14 @@ class Outlet:
     def waited_s(self, now_s: float) -> float:
         """For how long an event has waited for the peer to read."""
         return 0.0 if self._waiting_since_s is None else now_s - self._waiting_since_s
+
+    def ready(self) -> bool:
+        """Whether events may be written at once: none waits, and the peer has read enough."""
+        return self._waiting_since_s is None and not self.closed and self._wire.ready()
+
+    def write(self, texts: list[bytes]) -> None:
+        """Write events that are rendered already; only when `ready`."""
+        self._wire.write(texts)
 
     async def events(self, texts: list[bytes]) -> None:
         """Send events that are rendered already.

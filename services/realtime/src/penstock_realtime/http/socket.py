@@ -30,6 +30,7 @@ from penstock_realtime.http.socket_events import (
 from penstock_realtime.http.socket_responses import SocketResponses, SocketServices
 from penstock_realtime.ports import Policy
 from penstock_realtime.serving.sessions import Session
+from penstock_realtime.serving.streaming import DirectWay
 from penstock_shared.contracts.errors import (
     ConflictError,
     NotFoundError,
@@ -57,13 +58,14 @@ class Socket:
         services: SocketServices,
         receive: Receive,
         send: Send,
+        wire: DirectWay,
         address: str | None = None,
     ) -> None:
         self.identity = identity
         self._services = services
         self._receive = receive
         self._address = address
-        self._outlet = Outlet(send)
+        self._outlet = Outlet(send, wire)
         self._responses = SocketResponses(services, self._outlet)
         self._commands: set[asyncio.Task[None]] = set()
         self._closing = False

@@ -157,6 +157,7 @@ class SocketResponses:
             events(
                 admitted.following,
                 EventStream(admitted.head, framing),
+                direct=self._outlet,
                 on_end=lambda final: admissions.settle(admitted, final),
             )
         )
@@ -180,7 +181,7 @@ class SocketResponses:
             )
             framing = Framing(server_sent=False, stream_id=stream_id)
             renderer = EventStream(head, framing, after)
-            await self._pass_on(events(following, renderer, after=delta_before(after)))
+            await self._pass_on(events(following, renderer, after=delta_before(after), direct=self._outlet))
         except NotFoundError:
             sessions.ended(session, request_id)  # there is nothing to come back to
             raise

@@ -16,6 +16,7 @@ from penstock_realtime.http.errors import error_response
 from penstock_realtime.http.socket import CLOSE_POLICY, Socket, parse_message
 from penstock_realtime.http.socket_events import ResumeSession, StartSession
 from penstock_realtime.http.socket_responses import SocketServices
+from penstock_realtime.http.websocket_protocol import WIRE
 from penstock_realtime.serving.authentication import Authentication, bearer
 from penstock_realtime.serving.revocation import Revoked
 from penstock_shared.contracts.errors import AuthenticationError, PenstockError, UnavailableError
@@ -75,7 +76,7 @@ class Sockets:
             return
         await receive()  # websocket.connect
         if identity is not None:
-            await self._serve(identity, address, receive, send)
+            await self._serve(identity, scope, receive, send)
             return
         await send({"type": "websocket.accept"})
         try:
@@ -87,7 +88,7 @@ class Sockets:
                 {"type": "websocket.close", "code": CLOSE_POLICY, "reason": error.message[:120]}
             )
             return
-        await self._serve(identity, address, receive, send, first)
+        await self._serve(identity, scope, receive, send, first)
 
     def start(self) -> None:
         """Look after slow readers, idle sockets and expired credentials."""
@@ -114,12 +115,13 @@ class Sockets:
     async def _serve(
         self,
         identity: Identity,
-        address: str | None,
+        scope: Scope,
         receive: Receive,
         send: Send,
         first: Any = None,
     ) -> None:
-        socket = Socket(identity, self._services, receive, send, address)
+        wire, address = scope["extensions"][WIRE], client_address(scope)
+        socket = Socket(identity, self._services, receive, send, wire, address)
         self._open.add(socket)
         metrics.WS_ACTIVE.inc()
         try:

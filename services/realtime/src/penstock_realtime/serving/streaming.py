@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from penstock_realtime import metrics
 from penstock_realtime.domain.renderer import Gap, Piece, Renderer, Told
@@ -12,6 +13,19 @@ from penstock_realtime.errors import DivergedError, FeedClosedError
 from penstock_realtime.serving.following import Following
 from penstock_shared.contracts.errors import PenstockError, public_error
 from penstock_shared.contracts.responses import FinalFrame
+
+
+class DirectWay(Protocol):
+    """A connection that takes events at once."""
+
+    def ready(self) -> bool:
+        """Whether its client has read enough, and nothing else waits to be written."""
+        ...
+
+    def write(self, texts: list[bytes]) -> None:
+        """Write events; only when `ready`."""
+        ...
+
 
 _JOIN_FROM: Final = 16
 """So many deltas waited while the last batch was written: the reader lags, or has come back."""
@@ -23,11 +37,13 @@ async def events(
     renderer: Renderer,
     *,
     after: int | None = None,
+    direct: DirectWay | None = None,
     on_end: Callable[[FinalFrame], None] | None = None,
 ) -> AsyncGenerator[list[bytes], None]:
     """Batches of events from the first to the one that ends the stream.
 
-    `after` as in `Following.pieces`. What the edge itself cannot do ends the stream with an error
+    `after` as in `Following.pieces`. Events of single deltas may take the direct way, if there is
+    one, and are not yielded then. What the edge itself cannot do ends the stream with an error
     event, never with silence.
 
     Raises:
@@ -35,10 +51,11 @@ async def events(
     """
     started_s = time.perf_counter()
     first = True
+    passage = None if direct is None else _Rendering(renderer, direct)
     with metrics.RUNNING.track_inprogress():
         yield renderer.opening()
         try:
-            async for told in following.pieces(after=after):
+            async for told in following.pieces(after=after, passage=passage):
                 if told:
                     if first:
                         metrics.FIRST_BYTE_S.observe(time.perf_counter() - started_s)
@@ -57,6 +74,22 @@ async def events(
             yield renderer.failure(known.body(), known.http_status)
         finally:
             await following.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendering:
+    """`Passage` that renders."""
+
+    renderer: Renderer
+    way: DirectWay
+
+    def ready(self) -> bool:
+        return self.way.ready()
+
+    def tell(self, told: Told) -> None:
+        batch = _rendered(self.renderer, told)
+        if batch:
+            self.way.write(batch)
 
 
 def _rendered(renderer: Renderer, told: Told) -> list[bytes]:
