@@ -194,3 +194,17 @@ async def test_what_has_expired_is_not_retrieved(
             while (await http.get(f"responses/{told['id']}")).status_code != 404:
                 await asyncio.sleep(0.1)
         assert (await http.delete(f"responses/{told['id']}")).status_code == 404
+
+
+async def test_a_store_that_refuses_the_service_is_away(
+    start_edge: StartEdge, postgres_dsn: str
+) -> None:
+    """No such database: 503, and no word to a tenant of what the operator got wrong."""
+    edge = await start_edge(postgres_dsn=f"{postgres_dsn.rpartition('/')[0]}/secret_name")
+    async with edge.http() as http:
+        unknown = await http.get(f"responses/resp_{'0' * 31}1")
+        assert unknown.status_code == 503
+        assert unknown.json()["error"]["code"] == "postgres_unavailable"
+        assert "secret_name" not in unknown.text
+        assert "PENSTOCK" not in unknown.text
+        assert completed(await create(http, input="x"))["status"] == "completed"

@@ -15,7 +15,7 @@ import asyncpg
 from pydantic import ValidationError
 
 from penstock_realtime.ports import ArchivedResponse, ResponseFacts
-from penstock_shared.contracts.errors import UnavailableError
+from penstock_shared.contracts.errors import PermanentError, UnavailableError
 from penstock_shared.contracts.requests import RequestEnded, RequestRouted
 from penstock_shared.runtime.migrations import migrate
 from penstock_shared.runtime.postgres import Postgres, translated
@@ -104,4 +104,7 @@ class PostgresResponses:
                     yield connection
         except asyncpg.UndefinedTableError as error:
             msg = "The store of responses is being set up: try again."
+            raise UnavailableError(msg, code="postgres_unavailable") from error
+        except PermanentError as error:  # an operator's matter: to a client it is away
+            msg = "The store of responses is not available: try again later."
             raise UnavailableError(msg, code="postgres_unavailable") from error

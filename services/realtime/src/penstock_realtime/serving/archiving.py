@@ -34,6 +34,7 @@ _LINGER_S: Final = 0.25
 _MAX_PAUSE_S: Final = 5.0
 _PRUNED_AT_ONCE: Final = 1_000
 _PRUNE_EVERY_S: Final = 600.0
+_PRUNE_PAUSE_S: Final = 0.1
 _TYPE: Final = "ce-type"
 
 
@@ -81,13 +82,11 @@ class Archiving:
         """Remove what has expired, a little at a time, for ever."""
         while True:
             await asyncio.sleep(_PRUNE_EVERY_S * self.rng.uniform(0.5, 1.5))
-            try:
-                more = True
-                while more:
-                    more = await self.prune_some() == _PRUNED_AT_ONCE
-                    await asyncio.sleep(0.1)
-            except TransientError as error:
-                log().warning("archive.not_pruned", code=error.code)
+            await self._insist(self._prune_all)
+
+    async def _prune_all(self) -> None:
+        while await self.prune_some() == _PRUNED_AT_ONCE:
+            await asyncio.sleep(_PRUNE_PAUSE_S)
 
     async def prune_some(self) -> int:
         """Remove one lot; how many it were."""
