@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 from tests.support.worker_rig import PRICE, TRACE, WorkerRig
 
@@ -19,7 +20,8 @@ async def test_deltas_then_the_fact_then_the_frame_then_the_ack(rig: WorkerRig):
     assert "".join(delta.text for delta in client.deltas) == final.text == "one two  three"
     assert [delta.n for delta in client.deltas] == list(range(final.deltas))
     assert {(delta.run, delta.attempt) for delta in client.deltas} == {(final.run, 1)}
-    assert final.delta_texts() == [delta.text for delta in client.deltas]
+    bounds = pairwise((0, *final.delta_ends))
+    assert [final.text[a:b] for a, b in bounds] == [delta.text for delta in client.deltas]
 
     stored = await rig.last_fact(job)
     ended = RequestEnded.model_validate_json(stored.data)

@@ -255,8 +255,8 @@ async def test_a_gap_ends_the_stream_at_once() -> None:
 
         closed = False
 
-        async def pieces(self, *, after: int | None) -> AsyncIterator[Told]:
-            assert after is None
+        async def pieces(self, *, after: int | None, passage: object = None) -> AsyncIterator[Told]:
+            assert (after, passage) == (None, None)
             yield [*pieces("Hel")]
             yield [Gap(1, 4, "expired"), Piece(5, 5, b'"end"')]
             pytest.fail("the stream goes on")
