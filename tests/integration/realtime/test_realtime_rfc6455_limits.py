@@ -76,6 +76,25 @@ async def test_fragments_that_are_too_much_together(wire: Wire) -> None:
     assert await wire.close_code() == TOO_BIG
 
 
+async def test_a_flood_of_messages_leaves_others_their_turn(wire: Wire, echo: EchoServer) -> None:
+    """However many messages one read brings, few are handled at a time; none is lost (I8)."""
+    most = 0
+
+    async def look() -> None:
+        nonlocal most
+        while True:
+            seen = len(echo.received)
+            await asyncio.sleep(0)
+            most = max(most, len(echo.received) - seen)
+
+    looking = asyncio.create_task(look())
+    sent = [b"%d" % (n % 10) for n in range(20_000)]
+    wire.writer.write(b"".join(encode(TEXT, message) for message in sent))
+    assert [await wire.message() for _ in sent] == sent
+    looking.cancel()
+    assert 0 < most <= 2048 // len(encode(TEXT, b"0")) + 1
+
+
 @pytest.mark.parametrize("piece", [64, 4096])
 async def test_a_large_message_in_small_segments(wire: Wire, piece: int) -> None:
     """9.5, 9.6: however TCP cuts a large message."""

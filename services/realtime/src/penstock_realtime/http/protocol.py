@@ -17,6 +17,7 @@ from penstock_realtime import metrics
 from penstock_realtime.domain.forwarding import Networks, client_of, is_trusted
 from penstock_realtime.http.answers import SECURITY_HEADERS, refusal
 from penstock_realtime.http.connections import Places
+from penstock_realtime.http.paced_websocket import PacedWebSocket
 from penstock_realtime.http.websocket_protocol import BoundedWebSocket
 from penstock_shared.contracts.errors import ErrorBody
 
@@ -259,7 +260,7 @@ def server_options(
     bounds = {"max_head_bytes": max_header_bytes, "limits": limits, "places": Places()}
     return {
         "http": type("Protocol", (LimitedProtocol,), bounds),
-        "ws": BoundedWebSocket,
+        "ws": PacedWebSocket,
         # A client that stops reading blocks `send` after 0.35 MB; without this, after 4 MB.
         "send_buffer_bytes": 64 * 1024,
         "unread_timeout_s": limits.unread_timeout_s,
