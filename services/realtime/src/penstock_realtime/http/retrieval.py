@@ -1,15 +1,18 @@
-"""`/v1/responses/{id}`: retrieve, follow, cancel and delete."""
+"""`/v1/responses/{id}`: retrieve, follow, cancel and delete; what it was asked."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from penstock_realtime.domain.input_items import page
+from penstock_realtime.domain.parameters import invalid
 from penstock_realtime.domain.rendering import EventStream, Framing, compact, delta_before
 from penstock_realtime.domain.response_object import response_id
 from penstock_realtime.http.generation import SseResponse
@@ -28,6 +31,16 @@ _ASKS_FOR_NOTHING: Final = {
     "include_obfuscation": frozenset({"", "false"}),
 }
 """Query parameters that are not served, and the values by which they are not used."""
+
+
+class ItemsQuery(BaseModel):
+    """Which page of a response's input items."""
+
+    model_config = ConfigDict(frozen=True)
+
+    after: str | None = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    order: Literal["asc", "desc"] = "desc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +63,13 @@ class RetrievalApi:
         told = events(following, renderer, after=delta_before(after))
         follower = request.scope["state"]["request_id"]
         return SseResponse(following, self._followed(tenant, request_id, follower, told))
+
+    async def list_input_items(self, request: Request) -> Response:
+        """`GET /v1/responses/{id}/input_items`: a page of what it was asked."""
+        identity, request_id = await self._asked(request, Permission.READ)
+        query = _page_of(request)
+        items = await self.lookup.input_items(identity.tenant.tenant, request_id)
+        return _json(page(items, **query.model_dump()))
 
     async def cancel(self, request: Request) -> Response:
         """`POST /v1/responses/{id}/cancel`."""
@@ -101,12 +121,27 @@ def _window(request: Request) -> tuple[bool, int]:
                 raise _invalid(name, "a sequence number")
             after = int(value)
         elif value not in _ASKS_FOR_NOTHING.get(name, ()):
-            msg = f"The query parameter {name[:80]!r} is not supported: leave it out."
-            raise PermanentError(msg, code="unsupported_parameter", param=name[:80])
+            raise _not_served(name)
     if after >= 0 and not stream:
         msg = "'starting_after' needs 'stream=true'."
         raise PermanentError(msg, code="invalid_value", param="starting_after")
     return stream, after
+
+
+def _page_of(request: Request) -> ItemsQuery:
+    given = dict(request.query_params)
+    for name in given.keys() - ItemsQuery.model_fields:
+        if given.pop(name) not in _ASKS_FOR_NOTHING.get(name, ()):
+            raise _not_served(name)
+    try:
+        return ItemsQuery.model_validate(given)
+    except ValidationError as error:
+        raise invalid(error) from error
+
+
+def _not_served(name: str) -> PermanentError:
+    msg = f"The query parameter {name[:80]!r} is not supported: leave it out."
+    return PermanentError(msg, code="unsupported_parameter", param=name[:80])
 
 
 def _invalid(name: str, expected: str) -> PermanentError:

@@ -85,7 +85,9 @@ class Archiving:
             await self._insist(self._prune_all)
 
     async def _prune_all(self) -> None:
-        while await self.prune_some() == _PRUNED_AT_ONCE:
+        more = True
+        while more:
+            more = await self.prune_some() == _PRUNED_AT_ONCE
             await asyncio.sleep(_PRUNE_PAUSE_S)
 
     async def prune_some(self) -> int:

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from penstock_realtime.domain.generation_request import GenerationRequest
+from penstock_realtime.domain.input_items import said
 from penstock_realtime.domain.response_object import call_id, response_id
 from penstock_realtime.ports import ResponseFacts
 from penstock_realtime.serving.following import Sources
+from penstock_realtime.serving.resuming import open_content
 from penstock_shared.contracts.errors import (
     ConflictError,
     ErasedError,
     NotFoundError,
     PermanentError,
 )
-from penstock_shared.contracts.requests import ChatMessage, Content, RequestEnded, RequestRouted
+from penstock_shared.contracts.requests import ChatMessage, RequestEnded, RequestRouted
 
 Facts = Callable[[str, str], Awaitable[ResponseFacts]]
 """Of a tenant's response that may be retrieved; raises NotFoundError when there is none."""
@@ -48,16 +50,12 @@ class Conversations:
         routed, ended = await self._kept(tenant, given.previous)
         _refuse_strange_outputs(given, ended)
         try:
-            sealed = await self.sources.vault.open(
-                tenant, routed.data_subject, routed.request_id, "content", routed.content
-            )
+            content = await open_content(self.sources, routed)
             final = await self.sources.open_final(ended)
         except ErasedError as error:
             raise _not_found(given.previous) from error
-        content = Content.model_validate_json(sealed)
-        turns = content.messages[_instructions(content) :]
         answer = (ChatMessage(role="assistant", content=final.text),) if final.text else ()
-        return (*turns, *answer)
+        return (*said(content), *answer)
 
     async def _kept(self, tenant: str, request_id: str) -> tuple[RequestRouted, RequestEnded]:
         try:
@@ -74,11 +72,6 @@ class Conversations:
             msg = f"Response '{response_id(request_id)}' has no answer to go on with."
             raise PermanentError(msg, code="previous_response_without_answer", param=_PARAM)
         return routed, ended
-
-
-def _instructions(content: Content) -> int:
-    """How many of the first messages are the response's own `instructions`: one or none."""
-    return 1 if content.request and content.request.get("instructions") else 0
 
 
 def _refuse_strange_outputs(given: GenerationRequest, ended: RequestEnded) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
+from penstock_realtime.domain.input_items import input_items
 from penstock_realtime.domain.response_object import ResponseHead, finished
 from penstock_realtime.ports import (
     Budget,
@@ -17,7 +18,7 @@ from penstock_realtime.ports import (
     StoredResponses,
 )
 from penstock_realtime.serving.following import Following, Sources
-from penstock_realtime.serving.resuming import open_head
+from penstock_realtime.serving.resuming import open_content, open_head
 from penstock_shared.contracts.errors import NotFoundError
 from penstock_shared.contracts.requests import RequestEnded, RequestRouted
 from penstock_shared.contracts.responses import RequestState
@@ -58,6 +59,11 @@ class Lookup:
             ErasedError: the key of its content was destroyed.
         """
         return await self._object(await self.facts(tenant, request_id))
+
+    async def input_items(self, tenant: str, request_id: str) -> list[dict[str, Any]]:
+        """What it was asked; raises as `response` does."""
+        known = await self.facts(tenant, request_id)
+        return input_items(request_id, await open_content(self.sources, known.routed))
 
     async def follow(
         self,

@@ -9,6 +9,19 @@ from penstock_shared.contracts.errors import ErasedError, NotFoundError
 from penstock_shared.contracts.requests import Content, RequestRouted
 
 
+async def open_content(sources: Sources, routed: RequestRouted) -> Content:
+    """What was asked.
+
+    Raises:
+        ErasedError: its key was destroyed.
+        TransientError: the key that opens it is not there.
+    """
+    plain = await sources.vault.open(
+        routed.tenant, routed.data_subject, routed.request_id, "content", routed.content
+    )
+    return Content.model_validate_json(plain)
+
+
 async def open_head(sources: Sources, routed: RequestRouted) -> ResponseHead:
     """The head as it was when the response was accepted: the sealed content has the rest of it.
 
@@ -16,12 +29,9 @@ async def open_head(sources: Sources, routed: RequestRouted) -> ResponseHead:
         TransientError: the key that opens it is not there.
     """
     try:
-        plain = await sources.vault.open(
-            routed.tenant, routed.data_subject, routed.request_id, "content", routed.content
-        )
+        content = await open_content(sources, routed)
     except ErasedError:  # what the client asked is gone, and what became of it is not
         return ResponseHead(routed.request_id, routed.model, routed.accepted_at)
-    content = Content.model_validate_json(plain)
     return ResponseHead(
         request_id=routed.request_id,
         model=routed.model,

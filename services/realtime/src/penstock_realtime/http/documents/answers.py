@@ -127,6 +127,43 @@ class DeletedResponse(Closed):
     deleted: Literal[True]
 
 
+class AskedTextPart(Closed):
+    """A part of what was said to the model."""
+
+    type: Literal["input_text"]
+    text: str
+
+
+class AskedMessage(Closed):
+    """What was said to the model."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["user", "system", "developer"]
+    status: Literal["completed"]
+    content: list[AskedTextPart]
+
+
+class AskedCallOutput(Closed):
+    """What a function returned."""
+
+    id: str
+    type: Literal["function_call_output"]
+    call_id: None
+    output: str
+    status: Literal["completed"]
+
+
+class InputItemList(Closed):
+    """What a response was asked, with all that came before it; a call stands as a message."""
+
+    object: Literal["list"]
+    data: list[AskedMessage | OutputMessage | AskedCallOutput]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
 class Embedding(Closed):
     """One text's vector: numbers, or base64 of float32 in little endian."""
 

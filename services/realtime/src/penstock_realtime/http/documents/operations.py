@@ -14,6 +14,7 @@ from penstock_realtime.http.documents.answers import (
     DeletedKey,
     DeletedResponse,
     EmbeddingList,
+    InputItemList,
     KeyPage,
     Model,
     ModelList,
@@ -30,6 +31,7 @@ from penstock_realtime.http.documents.inputs import (
 )
 from penstock_realtime.http.documents.schemas import Body
 from penstock_realtime.http.keys import CreateKeyBody, KeysQuery, RotateKeyBody
+from penstock_realtime.http.retrieval import ItemsQuery
 from penstock_shared.contracts.errors import ErrorReply
 
 _UNREADABLE: Final = (400, 413, 422)
@@ -77,6 +79,13 @@ OPERATIONS: Final = {
         query=RetrieveQuery,
     ),
     "delete": Operation("deleteResponse", "Delete a response", DeletedResponse, errors=_BY_ID),
+    "list_input_items": Operation(
+        "listInputItems",
+        "List what a response was asked",
+        InputItemList,
+        errors=_BY_ID,
+        query=ItemsQuery,
+    ),
     "cancel": Operation("cancelResponse", "Cancel a response", Response, errors=_BY_ID),
     "create_chat_completion": Operation(
         "createChatCompletion",
