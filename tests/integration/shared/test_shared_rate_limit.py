@@ -144,6 +144,20 @@ async def test_what_has_drained_is_not_given_back_twice(redis_url: str) -> None:
     assert after.tokens.remaining < 200
 
 
+async def test_without_redis_it_is_given_back_all_the_same() -> None:
+    """An instance that limits on its own settles on its own, and remembers nothing for Redis."""
+    limits = limiter(None, monotonic_s=lambda: 0.0)
+    asked = demand(tokens_per_minute=6000, tokens=4000)
+    for used in (100, 5000):
+        assert (await limits.take(asked)).allowed
+        assert not (await limits.take(asked)).allowed
+        limits.settle(asked, used, held_s=0.0)
+    after = await limits.take(replace(asked, tokens=900))
+    assert after.tokens is not None
+    assert after.tokens.remaining == 6000 - 100 - 5000 - 900
+    assert not (await limits.take(replace(asked, tokens=1))).allowed
+
+
 async def test_a_request_that_never_fits_is_told_so(redis_url: str) -> None:
     """More than the whole limit: 413, not "come back later"."""
     asked = demand(tokens_per_minute=100, tokens=101)
@@ -238,8 +252,9 @@ async def test_redis_that_hangs_delays_one_step_only(redis_url: str) -> None:
         on_alone=lambda: steps.append(None),
     )
     asked = demand(requests_per_minute=20)
-    async with asyncio.timeout(2):  # 30 timeouts would be six seconds
-        taken = [await limits.take(asked) for _ in range(30)]
+    async with asyncio.timeout(1):  # five steps' timeouts, or 30 of one each, would be more
+        taken = await asyncio.gather(*(limits.take(asked) for _ in range(300)))
+        taken += [await limits.take(asked) for _ in range(30)]
     assert sum(one.allowed for one in taken) == 20
-    assert len(steps) == 30
+    assert len(steps) == 330
     silent.close()

@@ -30,11 +30,18 @@ class LocalBuckets:
                 level + limit.cost * UNIT for level, limit in zip(levels, limits, strict=True)
             ]
             for level, limit in zip(levels, limits, strict=True):
-                self._buckets.pop(limit.key, None)
-                self._buckets[limit.key] = level, now_us
-            while len(self._buckets) > _MAX_BUCKETS:  # addresses are the client's choice
-                del self._buckets[next(iter(self._buckets))]
+                self._write(limit, level, now_us)
         return fit, levels
+
+    def settle(self, limit: Limit, units: int, now_us: int) -> None:
+        """Give back so many units, or charge more when they are below 0."""
+        self._write(limit, max(0, self._level(limit, now_us) - units * UNIT), now_us)
+
+    def _write(self, limit: Limit, level: int, now_us: int) -> None:
+        self._buckets.pop(limit.key, None)
+        self._buckets[limit.key] = level, now_us
+        while len(self._buckets) > _MAX_BUCKETS:  # addresses are the client's choice
+            del self._buckets[next(iter(self._buckets))]
 
     def _level(self, limit: Limit, now_us: int) -> int:
         level, at_us = self._buckets.get(limit.key, (0, now_us))

@@ -110,10 +110,14 @@ class RedisRateLimiter:
             if limit.unit != "tokens":
                 continue
             back = returnable(unused, limit.per_minute, int(held_s * 1e6))
-            if back:
+            if not back:
+                continue
+            if self._connection is None:
+                self._local.settle(limit, back, self._now_us())
+            else:
                 place = limit.key, limit.per_minute
                 self._unsettled[place] = self._unsettled.get(place, 0) + back
-        if self._unsettled and self._connection is not None:
+        if self._unsettled:
             self._go_on()
 
     async def close(self) -> None:
@@ -145,8 +149,11 @@ class RedisRateLimiter:
     async def _step(self, batch: Sequence[_Waiting], settled: dict[tuple[str, int], int]) -> None:
         decided = await self._decide(batch, settled)
         if decided is None:
-            for waiting in batch:
+            # Those that would share the next step do not wait for Redis to fail once more.
+            for waiting in (*batch, *self._waiting):
                 _answer(waiting, self._take_alone(waiting.limits))
+            self._waiting.clear()
+            self._unsettled.clear()  # nobody knows any more where those charges lie
             return
         for waiting in batch:
             fits, levels = decided[0], decided[1 : 1 + len(waiting.limits)]
@@ -202,8 +209,11 @@ class RedisRateLimiter:
     def _take_alone(self, limits: list[Limit]) -> Allowance:
         if self._connection is not None:
             self._on_alone()
-        fits, levels = self._local.take(limits, int(self._monotonic_s() * 1e6))
+        fits, levels = self._local.take(limits, self._now_us())
         return allowance(limits, levels, fits=fits)
+
+    def _now_us(self) -> int:
+        return int(self._monotonic_s() * 1e6)
 
 
 def _answer(waiting: _Waiting, answer: Allowance) -> None:

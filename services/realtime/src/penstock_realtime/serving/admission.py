@@ -10,9 +10,10 @@ from penstock_realtime.errors import RefusedError
 from penstock_realtime.ports import Budget, ModelCatalogue, Policy, RouterGateway
 from penstock_realtime.serving.conversation import Conversations
 from penstock_realtime.serving.following import Following, Sources
-from penstock_shared.contracts.errors import NotFoundError, PermanentError
+from penstock_realtime.serving.resuming import open_content
+from penstock_shared.contracts.errors import ConflictError, NotFoundError, PermanentError
 from penstock_shared.contracts.ids import keyed_request_id
-from penstock_shared.contracts.requests import AUTO_MODEL, Accepted, Admission
+from penstock_shared.contracts.requests import AUTO_MODEL, Accepted, Admission, Content
 from penstock_shared.contracts.responses import FinalFrame
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.runtime.access import Identity
@@ -49,6 +50,8 @@ class Admitted:
     head: ResponseHead
     following: Following
     accepted: Accepted
+    since_s: float
+    """When it was charged, by this instance's own clock: the router's may be another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +91,9 @@ class Admissions:
 
     def settle(self, admitted: Admitted, final: FinalFrame) -> None:
         """Tell the limits what the request has really used; an answer that was there used none."""
-        demand = _demand(admitted.call, admitted.given)
-        if admitted.accepted.ended:
-            self.limiter.settle(demand, 0, 0.0)
-            return
-        used = final.usage.input_tokens + final.usage.output_tokens
-        held = self.sources.clock.now() - admitted.accepted.accepted_at
-        self.limiter.settle(demand, used, max(0.0, held.total_seconds()))
+        usage = final.usage
+        used = 0 if admitted.accepted.ended else usage.input_tokens + usage.output_tokens
+        self._settle(admitted.call, admitted.given, used, admitted.since_s)
 
     async def admit(
         self,
@@ -111,16 +110,16 @@ class Admissions:
         Raises:
             NotFoundError: the model does not exist.
             PermanentError: it is of another kind, or there is no response to go on with.
+            ConflictError: its idempotency key names another request.
             RefusedError: the router said no.
             UnavailableError: no router answered.
         """
+        since_s = self.sources.clock.monotonic_s()
         self._require_model(given)
         tenant, key_id = call.tenant, call.identity.key_id
         subject = given.safety_identifier or key_id
-        before = await self.conversations.before(tenant, given)
-        sealed = await self.sources.vault.seal(
-            tenant, subject, call.request_id, "content", given.content(before)
-        )
+        content = given.content(await self.conversations.before(tenant, given))
+        sealed = await self.sources.vault.seal(tenant, subject, call.request_id, "content", content)
         admission = Admission(
             request_id=call.request_id,
             key_id=key_id,
@@ -136,13 +135,31 @@ class Admissions:
             accepted = await self.router.admit(
                 tenant, admission, child_traceparent(call.traceparent)
             )
+            if call.keyed:
+                await self._require_same(tenant, admission, content)
         except BaseException as error:
             await feed.close()
-            if isinstance(error, RefusedError):
-                self.limiter.settle(_demand(call, given), 0, 0.0)
+            if isinstance(error, RefusedError | ConflictError):
+                self._settle(call, given, 0, since_s)
             raise
         following = Following(self.sources, tenant, call.request_id, feed)
-        return Admitted(call, given, _head(call, given, accepted), following, accepted)
+        return Admitted(call, given, _head(call, given, accepted), following, accepted, since_s)
+
+    def _settle(self, call: Call, given: GenerationRequest, used: int, since_s: float) -> None:
+        held_s = self.sources.clock.monotonic_s() - since_s
+        self.limiter.settle(_demand(call, given), used, held_s)
+
+    async def _require_same(self, tenant: str, asked: Admission, content: bytes) -> None:
+        """Whoever repeats a key gets the first answer: to another question it would be wrong."""
+        routed = await self.sources.facts.routed(tenant, asked.request_id)
+        if routed is None or routed.content == asked.content:
+            return
+        first = await open_content(self.sources, routed)
+        if (first, routed.sampling, routed.store) != (
+            Content.model_validate_json(content), asked.sampling, asked.store
+        ):  # fmt: skip
+            msg = "This key was sent with another request before: use a key of its own."
+            raise ConflictError(msg, code="idempotency_key_reused", param="Idempotency-Key")
 
     def _require_model(self, given: GenerationRequest) -> None:
         if given.model == AUTO_MODEL:
