@@ -81,18 +81,21 @@ async def test_it_expires(store: SessionStore) -> None:
     assert await store.claim(state.tenant, state.session_id, "x/1", 5) is None
 
 
-async def test_the_last_to_follow(store: SessionStore) -> None:
-    """Whoever followed before does not undo it; whoever does may undo it later on."""
+async def test_all_who_follow(store: SessionStore) -> None:
+    """Each for as long as it said; one that goes takes no other along."""
     tenant = f"t{os.urandom(4).hex()}"
-    assert await store.follower(tenant, "r") is None
+    assert await store.followers(tenant, "r") == frozenset()
     await store.follow(tenant, "r", "one", 5)
     await store.follow(tenant, "r", "two", 5)
-    await store.unfollow(tenant, "r", "one", 0)
-    assert await store.follower(tenant, "r") == "two"
-    await store.unfollow(tenant, "r", "two", 0.1)
-    assert await store.follower(tenant, "r") == "two"
+    await store.unfollow(tenant, "r", "two", 0)
+    await store.unfollow(tenant, "r", "never there", 5)
+    await asyncio.sleep(0.01)
+    assert await store.followers(tenant, "r") == {"one"}
+    assert await store.followers("other", "r") == frozenset()
+    await store.unfollow(tenant, "r", "one", 0.1)
+    assert await store.followers(tenant, "r") == {"one"}
     await asyncio.sleep(0.15)
-    assert await store.follower(tenant, "r") is None
+    assert await store.followers(tenant, "r") == frozenset()
 
 
 async def test_what_an_instance_holds(redis: Redis) -> None:

@@ -109,6 +109,15 @@ async def test_who_is_refused_is_told(
     assert refused == [STATE]
 
 
+async def test_the_last_state_is_not_remembered(writer: SessionWriter) -> None:
+    """Sockets that were lost cost an instance nothing once it is written."""
+    writer.put(STATE, 1)
+    await writer.flush()
+    writer.put(RUNS, 1, urgent=True, last=True)
+    await writer.flush()
+    assert writer._written == {}  # what a leak would fill
+
+
 async def test_it_writes_by_itself_and_tries_again(writer: SessionWriter, store: Recorder) -> None:
     """In the background, with the store away at first."""
     store.away = True

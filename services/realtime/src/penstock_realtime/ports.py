@@ -106,15 +106,18 @@ class SessionStore(Protocol):
         ...
 
     async def follow(self, tenant: str, request_id: str, follower: str, ttl_s: float) -> None:
-        """Note who delivers a response besides, or instead of, the session that started it."""
+        """Note who delivers a response besides, or instead of, the session that started it.
+
+        It counts for so many seconds.
+        """
         ...
 
     async def unfollow(self, tenant: str, request_id: str, follower: str, within_s: float) -> None:
-        """Undo `follow` after so many seconds, unless somebody else follows by now."""
+        """Undo `follow` after so many seconds."""
         ...
 
-    async def follower(self, tenant: str, request_id: str) -> str | None:
-        """Who was last to follow a response."""
+    async def followers(self, tenant: str, request_id: str) -> frozenset[str]:
+        """Who follows a response."""
         ...
 
 

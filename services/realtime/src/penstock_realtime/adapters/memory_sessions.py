@@ -41,7 +41,9 @@ class MemorySessions:
 
     def __init__(self, monotonic_s: Callable[[], float]) -> None:
         self._sessions: _Expiring[SessionState] = _Expiring(monotonic_s)
-        self._followers: _Expiring[str] = _Expiring(monotonic_s)
+        self._followers: _Expiring[dict[str, float]] = _Expiring(monotonic_s)
+        """Until when each of them follows."""
+        self._monotonic_s = monotonic_s
 
     async def put(self, states: Sequence[tuple[SessionState, float]]) -> Sequence[SessionState]:
         """Write sessions; returns those that were refused."""
@@ -81,13 +83,16 @@ class MemorySessions:
 
     async def follow(self, tenant: str, request_id: str, follower: str, ttl_s: float) -> None:
         """Note who delivers a response."""
-        self._followers.put((tenant, request_id), follower, ttl_s)
+        now_s = self._monotonic_s()
+        ends = {**(self._followers.get((tenant, request_id)) or {}), follower: now_s + ttl_s}
+        self._followers.put((tenant, request_id), ends, max(ends.values()) - now_s)
 
     async def unfollow(self, tenant: str, request_id: str, follower: str, within_s: float) -> None:
-        """Undo `follow` after so many seconds, unless somebody else follows by now."""
-        if self._followers.get((tenant, request_id)) == follower:
-            self._followers.put((tenant, request_id), follower, within_s)
+        """Undo `follow` after so many seconds."""
+        if follower in await self.followers(tenant, request_id):
+            await self.follow(tenant, request_id, follower, within_s)
 
-    async def follower(self, tenant: str, request_id: str) -> str | None:
-        """Who was last to follow a response."""
-        return self._followers.get((tenant, request_id))
+    async def followers(self, tenant: str, request_id: str) -> frozenset[str]:
+        """Who follows a response."""
+        ends, now_s = self._followers.get((tenant, request_id)) or {}, self._monotonic_s()
+        return frozenset(follower for follower, end_s in ends.items() if end_s > now_s)

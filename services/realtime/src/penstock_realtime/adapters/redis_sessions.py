@@ -1,4 +1,4 @@
-"""Sessions in Redis: one hash each, that expires; a key per response that somebody else follows.
+"""Sessions in Redis: one hash each, that expires; a sorted set of who else follows a response.
 
 Scripts touch two keys, so they ask for one Redis or Valkey, not for a cluster of several. All that
 is kept are ids and numbers.
@@ -36,15 +36,23 @@ if tonumber(redis.call('HGET', KEYS[1], 'term') or 0) <= tonumber(ARGV[1]) then
   redis.call('DEL', KEYS[1])
 end
 """
-_UNFOLLOW: Final = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-"""
-_BEAT: Final = """
+_NOW: Final = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+"""
+_FOLLOW: Final = f"""{_NOW}
+if ARGV[3] == '0' and not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return end
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('PEXPIRE', KEYS[1], math.max(redis.call('PTTL', KEYS[1]), tonumber(ARGV[2])))
+"""
+_FOLLOWERS: Final = f"""{_NOW}
+return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')
+"""
+_BEAT: Final = f"""{_NOW}
 local fresh = redis.call('ZADD', KEYS[1], now, ARGV[1])
 local late = now - tonumber(ARGV[2])
-return {fresh, now, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', late, 'WITHSCORES')}
+return {{fresh, now, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', late, 'WITHSCORES')}}
 """
 
 
@@ -58,7 +66,8 @@ class RedisSessions:
         self._put = redis.register_script(put)
         self._claim = redis.register_script(_CLAIM)
         self._forget = redis.register_script(_FORGET)
-        self._unfollow = redis.register_script(_UNFOLLOW)
+        self._follow = redis.register_script(_FOLLOW)
+        self._followers = redis.register_script(_FOLLOWERS)
         self._beat = redis.register_script(_BEAT)
 
     async def put(self, states: Sequence[tuple[SessionState, float]]) -> Sequence[SessionState]:
@@ -104,18 +113,17 @@ class RedisSessions:
     async def follow(self, tenant: str, request_id: str, follower: str, ttl_s: float) -> None:
         """Note who delivers a response."""
         async with self._exchange():
-            await self._redis.set(_follower(tenant, request_id), follower, px=_ms(ttl_s))
+            await self._follow([_followers(tenant, request_id)], [follower, _ms(ttl_s), 1])
 
     async def unfollow(self, tenant: str, request_id: str, follower: str, within_s: float) -> None:
-        """Undo `follow` after so many seconds, unless somebody else follows by now."""
+        """Undo `follow` after so many seconds."""
         async with self._exchange():
-            await self._unfollow([_follower(tenant, request_id)], [follower, _ms(within_s)])
+            await self._follow([_followers(tenant, request_id)], [follower, _ms(within_s), 0])
 
-    async def follower(self, tenant: str, request_id: str) -> str | None:
-        """Who was last to follow a response."""
+    async def followers(self, tenant: str, request_id: str) -> frozenset[str]:
+        """Who follows a response."""
         async with self._exchange():
-            found: Any = await self._redis.get(_follower(tenant, request_id))
-        return None if found is None else str(found)
+            return frozenset(await self._followers([_followers(tenant, request_id)]))
 
     async def beat(self, instance: str, silent_after_s: float) -> Heartbeat:
         """Say that this instance lives, and hear who does not."""
@@ -161,8 +169,8 @@ def _held(instance: str) -> str:
     return f"penstock:held:{instance}"
 
 
-def _follower(tenant: str, request_id: str) -> str:
-    return f"penstock:follower:{tenant}:{request_id}"
+def _followers(tenant: str, request_id: str) -> str:
+    return f"penstock:followers:{tenant}:{request_id}"
 
 
 def _keys(state: SessionState) -> list[str]:

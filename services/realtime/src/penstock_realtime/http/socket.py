@@ -68,6 +68,8 @@ class Socket:
         self._outlet = Outlet(send, wire)
         self._responses = SocketResponses(services, self._outlet)
         self._commands: set[asyncio.Task[None]] = set()
+        self._cancelling: set[str] = set()
+        """One command at a time for each response, however often its client sends it."""
         self._closing = False
         """No new response is taken."""
         self._used_at_s = time.monotonic()
@@ -84,14 +86,12 @@ class Socket:
             code = await self._receive_all(first)
         finally:
             self._outlet.closed = True
-            for task in self._commands:
-                task.cancel()
-            await asyncio.gather(*self._commands, return_exceptions=True)
             await self._responses.stop()
             if code == CLOSE_NORMAL:
                 await self._services.sessions.left(self.session)
             else:
                 self._services.sessions.lost(self.session)
+            await asyncio.gather(*self._commands, return_exceptions=True)
 
     async def drain(self) -> None:
         """Take no new response, wait for those that run, then close with 1012."""
@@ -101,6 +101,8 @@ class Socket:
 
     async def revoke(self, reason: str) -> None:
         """The credential is not valid any more: end everything."""
+        self._closing = True
+        await self._responses.stop()
         await self._services.sessions.left(self.session)
         await self.close(CLOSE_POLICY, reason)
 
@@ -130,6 +132,7 @@ class Socket:
         return None
 
     def _on_taken(self) -> None:
+        self._closing = True
         self._responses.cancel()
         self._spawn(self.close(CLOSE_TAKEN, "Another connection has resumed this session."))
 
@@ -183,23 +186,33 @@ class Socket:
         if request_id not in self._responses:
             msg = "No such response runs on this connection: POST /v1/responses/{id}/cancel."
             raise NotFoundError(msg, code="response_not_found", param="response_id")
-        self._spawn(self._command_cancel(request_id))
+        if request_id not in self._cancelling:
+            self._cancelling.add(request_id)
+            self._spawn(self._command_cancel(request_id))
 
     async def _command_cancel(self, request_id: str) -> None:
         try:
             await self._services.lookup.commands.cancel(self._tenant, request_id)
         except PenstockError as error:
             await self._outlet.error(error)
+        finally:
+            self._cancelling.discard(request_id)
 
     async def _start_session(self, event: StartSession) -> None:
         if event.policy is not None:
             self.session.policy = event.policy
+            self._services.sessions.changed(self.session)
         await self._outlet.tell({"type": "session.started", "session": self._described()})
 
     async def _resume_session(self, event: ResumeSession) -> None:
+        self.identity.require(Permission.WRITE)  # it takes the session from its holder
         self._require_open()
-        if len(self._responses) or self.session.responses:
-            msg = "Resume a session first of all on a connection: this one has responses already."
+        if (
+            len(self._responses)
+            or self.session.responses
+            or event.session_id == self.session.session_id
+        ):
+            msg = "Resume another connection's session, before this one has responses of its own."
             raise ConflictError(msg, code="session_in_use")
         sessions = self._services.sessions
         resumed = await sessions.resume(self._tenant, event.session_id, self._on_taken)
@@ -222,6 +235,8 @@ class Socket:
         await self._outlet.tell(
             {"type": "session.resumed", "session": described, "responses": responses}
         )
+        if self._closing:  # it was taken in its turn, or this instance drains
+            return
         for request_id, after in event.positions.items():
             self._responses.resume(resumed, request_id, stream_ids[request_id], after)
 

@@ -128,6 +128,8 @@ class Sockets:
             if first is None:  # one that introduced itself is accepted already
                 name = socket.session.session_id.encode()
                 await send({"type": "websocket.accept", "headers": [(b"penstock-session", name)]})
+            if self._draining:
+                self._spawn(socket.drain())  # it came in before, and was not there to be drained
             await socket.serve(first)
         finally:
             self._open.discard(socket)

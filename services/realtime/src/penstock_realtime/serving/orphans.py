@@ -57,7 +57,7 @@ class Orphans:
                     break
                 followed = [id_ for id_ in running if await self._is_followed(state, id_)]
                 await self.cancel(state.tenant, [id_ for id_ in running if id_ not in followed])
-                running = [id_ for id_ in followed if await self._runs(state.tenant, id_)]
+                running = [id_ for id_ in followed if not await self._ended(state.tenant, id_)]
                 wait_s = self._grace_s
             await self._store.settle(state)
         except PenstockError as error:
@@ -65,21 +65,22 @@ class Orphans:
             log().warning("orphans.left_running", session_id=state.session_id, code=error.code)
 
     async def cancel(self, tenant: str, request_ids: Iterable[str]) -> None:
-        """Cancel those that run; while the broker is away, again and again."""
+        """Cancel those that have not ended; while the broker is away, again and again."""
         await asyncio.gather(*(self._cancel(tenant, request_id) for request_id in request_ids))
 
     async def _is_followed(self, state: SessionState, request_id: str) -> bool:
-        follower = await self._store.follower(state.tenant, request_id)
-        return follower not in {None, state.session_id}
+        followers = await self._store.followers(state.tenant, request_id)
+        return bool(followers - {state.holder})
 
-    async def _runs(self, tenant: str, request_id: str) -> bool:
+    async def _ended(self, tenant: str, request_id: str) -> bool:
+        # What is unknown may be on its way through a router: the command waits for it.
         fact = await self._lookup.sources.facts.last_fact(tenant, request_id)
-        return fact is not None and not isinstance(fact, RequestEnded)
+        return isinstance(fact, RequestEnded)
 
     async def _cancel(self, tenant: str, request_id: str) -> None:
         for _ in range(_COMMAND_ATTEMPTS):
             try:
-                if await self._runs(tenant, request_id):
+                if not await self._ended(tenant, request_id):
                     await self._lookup.commands.cancel(tenant, request_id)
                     metrics.ORPHANS.labels("cancelled").inc()
             except PenstockError as error:

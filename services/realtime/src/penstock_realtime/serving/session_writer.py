@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 from penstock_realtime import metrics
 from penstock_realtime.ports import SessionState, SessionStore
@@ -24,6 +24,12 @@ Key = tuple[str, str]
 """Tenant and session id."""
 
 
+class _Entry(NamedTuple):
+    state: SessionState
+    ttl_s: float
+    last: bool
+
+
 class SessionWriter:
     """Keeps the store behind by moments only."""
 
@@ -31,20 +37,25 @@ class SessionWriter:
         self._store = store
         self._on_refused = on_refused
         """Somebody has claimed this session in a later term."""
-        self._waiting: dict[Key, tuple[SessionState, float]] = {}
-        self._on_the_way: dict[Key, tuple[SessionState, float]] = {}
+        self._waiting: dict[Key, _Entry] = {}
+        self._on_the_way: dict[Key, _Entry] = {}
         self._written: dict[Key, SessionState] = {}
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
 
-    def put(self, state: SessionState, ttl_s: float, *, urgent: bool = False) -> None:
-        """Write it soon, at once if `urgent`; returns at once. What is written already is not."""
+    def put(
+        self, state: SessionState, ttl_s: float, *, urgent: bool = False, last: bool = False
+    ) -> None:
+        """Write it soon, at once if `urgent`; returns at once. What is written already is not.
+
+        After its `last` state a session is not remembered.
+        """
         key = (state.tenant, state.session_id)
         if not urgent and self._written.get(key) == state:
             self._waiting.pop(key, None)
             return
-        self._waiting[key] = (state, ttl_s)
+        self._waiting[key] = _Entry(state, ttl_s, last)
         self._wake.set()
         if urgent:
             self._urgent.set()
@@ -73,8 +84,11 @@ class SessionWriter:
             self._on_the_way[key] = self._waiting.pop(key)
             self._written.pop(key, None)
         try:
-            refused = await self._store.put(list(self._on_the_way.values()))
-            self._written |= {key: state for key, (state, _) in self._on_the_way.items()}
+            entries = list(self._on_the_way.values())
+            refused = await self._store.put([(entry.state, entry.ttl_s) for entry in entries])
+            self._written |= {
+                key: entry.state for key, entry in self._on_the_way.items() if not entry.last
+            }
         except BaseException:
             self._waiting = self._on_the_way | self._waiting  # unless something newer waits
             raise

@@ -85,8 +85,8 @@ class Sessions:
         self._instance = instance
         self._terms = terms
         self._open: dict[tuple[str, str], Session] = {}
-        self._follows: dict[tuple[str, str], str] = {}
-        """Follower by tenant and request id: those that this instance has told the store of."""
+        self._follows: set[tuple[str, str, str]] = set()
+        """Tenant, request id and follower: those that this instance has told the store of."""
         self._writer = SessionWriter(store, self._on_refused)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -136,15 +136,18 @@ class Sessions:
             raise NotFoundError(msg, code="session_expired", param="session_id")
         state, before = claimed
         self.on_taken(state)
-        if before.partition("/")[0] != self._instance:
-            await self._peers.tell_taken(state)
         running = dict(state.responses)
         session = Session(
             tenant, session_id, holder, state.term, state.policy, on_taken, running, stored=True
         )
+        metrics.SESSIONS_RESUMED.labels("resumed").inc()
+        if (tenant, session_id) in self._open:  # claimed again, and that answer came first
+            on_taken()
+            return session
         self._open[tenant, session_id] = session
         self._write(session, urgent=True)  # refused, if it was claimed again meanwhile
-        metrics.SESSIONS_RESUMED.labels("resumed").inc()
+        if before.partition("/")[0] != self._instance:
+            await self._peers.tell_taken(state)
         return session
 
     def started(
@@ -166,17 +169,19 @@ class Sessions:
         self.unfollow(session.tenant, request_id, session.session_id)
         self._write(session)
 
+    def changed(self, session: Session) -> None:
+        """Its policy is another one."""
+        self._write(session)
+
     def lost(self, session: Session) -> None:
         """The socket went without saying goodbye: its responses have the grace."""
         if not self._is_open(session):
             return
-        del self._open[session.tenant, session.session_id]
-        for request_id in session.followed:
-            self._unfollow(session.tenant, request_id, session.session_id, self._terms.grace_s)
+        self._close(session, self._terms.grace_s)
         if not session.stored:
             return
         state = session.state()
-        self._writer.put(state, self._terms.window_s, urgent=True)
+        self._writer.put(state, self._terms.window_s, urgent=True, last=True)
         if state.cancellable:
             self._orphans.spawn(self._orphans.after_grace(state, self._terms.grace_s))
 
@@ -184,7 +189,7 @@ class Sessions:
         """The socket was closed on purpose: forget the session, and cancel what runs in it."""
         if not self._is_open(session):
             return
-        del self._open[session.tenant, session.session_id]
+        self._close(session, 0.0)
         state = session.state()
         self._writer.forget(session.tenant, session.session_id)
         if session.stored:
@@ -196,7 +201,8 @@ class Sessions:
         session = self._open.get((tenant, follower))
         if session is not None:
             session.followed.add(request_id)
-        self._follows[tenant, request_id] = follower
+            follower = session.holder
+        self._follows.add((tenant, request_id, follower))
         work = self._store.follow(tenant, request_id, follower, self._terms.window_s)
         self._orphans.spawn(self._quietly(work))
 
@@ -205,6 +211,7 @@ class Sessions:
         session = self._open.get((tenant, follower))
         if session is not None:
             session.followed.discard(request_id)
+            follower = session.holder
         self._unfollow(tenant, request_id, follower, 0.0)
 
     def on_taken(self, state: SessionState) -> None:
@@ -215,16 +222,24 @@ class Sessions:
 
     async def rewrite(self) -> None:
         """Tell the store everything again: it may have lost it, or may know better."""
-        for (tenant, request_id), follower in tuple(self._follows.items()):
-            await self._quietly(
-                self._store.follow(tenant, request_id, follower, self._terms.window_s)
-            )
         for session in tuple(self._open.values()):
             self._write(session, urgent=True)
+        await self._quietly(self._follow_again())
+
+    async def _follow_again(self) -> None:
+        for follow in tuple(self._follows):
+            if follow in self._follows:
+                await self._store.follow(*follow, self._terms.window_s)
+
+    def _close(self, session: Session, followed_for_s: float) -> None:
+        """Not this instance's any more; what it followed counts as followed for a while."""
+        del self._open[session.tenant, session.session_id]
+        for request_id in session.followed:
+            self._unfollow(session.tenant, request_id, session.holder, followed_for_s)
 
     def _unfollow(self, tenant: str, request_id: str, follower: str, within_s: float) -> None:
-        if self._follows.get((tenant, request_id)) == follower:
-            del self._follows[tenant, request_id]
+        if (tenant, request_id, follower) in self._follows:
+            self._follows.remove((tenant, request_id, follower))
             work = self._store.unfollow(tenant, request_id, follower, within_s)
             self._orphans.spawn(self._quietly(work))
 
@@ -249,7 +264,7 @@ class Sessions:
 
     def _take(self, session: Session) -> None:
         metrics.SESSIONS_RESUMED.labels("taken").inc()
-        del self._open[session.tenant, session.session_id]
+        self._close(session, self._terms.grace_s)
         self._writer.forget(session.tenant, session.session_id)
         session.on_taken()
 
