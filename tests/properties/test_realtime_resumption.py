@@ -175,6 +175,24 @@ def test_the_events_after_any_number_are_the_same_on_every_instance(
     assert resumed == live[cut:]
 
 
+@given(answers(), st.data())
+def test_a_call_goes_on_after_any_of_its_events(answer: Answer, data: st.DataObject) -> None:
+    """Its numbers are also a message's first: nothing of its text is told as deltas (I6)."""
+    head = ResponseHead(REQUEST_ID, "m", datetime(2026, 5, 1, tzinfo=UTC), tools=("f",))
+    final = answer.final.model_copy(update={"called": 0})
+
+    def after(number: int) -> list[dict[str, Any]]:
+        stream = EventStream(head, Framing(server_sent=False), number)
+        raw = stream.opening()
+        told = Continuation(delta_before(number)).finish(final)
+        raw += stream.deltas([one for one in told if isinstance(one, Piece)])
+        return [json.loads(event) for event in raw + stream.closing(final)]
+
+    live = after(-1)
+    cut = data.draw(st.integers(0, len(live)))
+    assert after(live[cut - 1]["sequence_number"] if cut else -1) == live[cut:]
+
+
 @pytest.mark.parametrize("policy", list(Policy))
 @given(st.lists(st.integers(1, 400), max_size=60), st.integers(100, 2_000), st.data())
 def test_a_queue_keeps_its_bound_and_its_order(

@@ -100,7 +100,7 @@ class Continuation:
         return self._overtake(run, delta.n, progress.text)
 
     def finish(self, final: FinalFrame) -> Told:
-        """What the client still lacks; nothing when the request failed.
+        """What the client still lacks; nothing when the request failed, or called a function.
 
         Raises:
             DivergedError: what the client has is no beginning of the final text.
@@ -110,7 +110,7 @@ class Continuation:
         if self._torn or self._waiting or self._position < self.last:
             start = final.offset_after(self.last)
             if start is None:  # the client followed a run that did not win
-                end = final.end_number - 1
+                end = -1 if final.called is not None else final.end_number - 1
                 return [Gap(self.last + 1, end, "expired")] if end > self.last else []
         else:
             if not final.text.startswith(self.delivered):
@@ -120,6 +120,8 @@ class Continuation:
                 )
                 raise DivergedError(msg)
             start = len(self.delivered)
+        if final.called is not None:
+            return []  # its end tells a call whole
         return self._rest(final, start)
 
     def _rest(self, final: FinalFrame, start: int) -> Told:
