@@ -14,6 +14,8 @@ from penstock_shared.contracts.errors import ErrorBody
 from penstock_shared.contracts.jobs import Job
 from penstock_shared.contracts.requests import Rejected, Status
 
+CLOCK = {"type": "function", "name": "clock"}
+
 
 async def stream(edge: Edge, text: str, **fields: Any) -> tuple[str, Any]:
     """The assembled deltas, and the last event."""
@@ -158,6 +160,38 @@ async def test_the_same_key_is_the_same_answer(edge: Edge, streamed: bool) -> No
             second = await client.responses.create(input="only once", extra_headers=key)
     assert first.id == second.id
     assert first.output_text == second.output_text == "only once"
+    assert len(edge.backend.jobs) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"input": "another"},
+        {"temperature": 0.5},
+        {"store": False},
+        {"tools": [{**CLOCK, "name": "calendar"}]},
+    ],
+)
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_the_same_key_with_another_body_is_a_conflict(
+    edge: Edge,
+    other: dict[str, Any],
+    streamed: bool,  # noqa: FBT001
+) -> None:
+    """Nobody gets the answer to another question, nor a call of a function under another's name."""
+
+    async def call(backend: Backend, job: Job, _: str) -> None:
+        await backend.end(job, new_run(), ["{}"], called=0)
+
+    edge.backend.generate = call
+    asked: dict[str, Any] = {"input": "x", "tools": [CLOCK], "stream": streamed}
+    key = {"Idempotency-Key": "once"}
+    async with edge.client() as client:
+        await client.responses.create(**asked, extra_headers=key)
+        await client.responses.create(**asked, extra_headers=key)
+        with pytest.raises(openai.ConflictError) as caught:
+            await client.responses.create(**(asked | other), extra_headers=key)
+    assert caught.value.code == "idempotency_key_reused"
     assert len(edge.backend.jobs) == 1
 
 
