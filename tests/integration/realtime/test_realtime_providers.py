@@ -439,7 +439,7 @@ async def test_private_addresses_are_not_asked(oidc: OidcProvider, scheme: str) 
     ["127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
      "0.0.0.0", "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1",
      "::ffff:127.0.0.1", "::ffff:8.8.8.8", "64:ff9b::7f00:1", "2002:7f00:1::", "2001:db8::1",
-     "ff02::1"],
+     "ff02::1", "::127.0.0.1", "::ffff:0:7f00:1", "64:ff9b:1::7f00:1", "fec0::1"],
 )  # fmt: skip
 def test_addresses_that_are_not_public(address: str) -> None:
     """Private, local, shared, metadata, multicast, and all that is translated into them."""
@@ -512,6 +512,7 @@ def test_a_key_set_is_read_with_care() -> None:
         {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
         {"kty": "RSA", "n": 7, "e": []},
         {"kty": "AKP", "alg": "ML-DSA-44"},
+        {"kty": ["RSA"]},
         {**good, "n": "!!", "kid": "bad"},
         7,
         None,

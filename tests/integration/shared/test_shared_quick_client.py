@@ -124,3 +124,30 @@ async def _until(condition: Callable[[], bool]) -> None:
 
 async def _quiet(_: Exception) -> None:
     """The errors are the test's own."""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"PUB t.\xff t.\xfe 2\r\n{}", b"HPUB t.x 14 16\r\nNATS/1.0 \xff\r\n\r\n{}",
+     b"HPUB t.x 18 20\r\nNATS/1.0 503 \xff\r\n\r\n{}", b"HPUB t.x 4 6\r\n\xff\xff\r\n{}"],
+)  # fmt: skip
+@pytest.mark.parametrize("listens", [True, False])
+async def test_no_message_ends_the_connection(
+    quick: QuickClient, plain: Client, line: bytes, *, listens: bool
+) -> None:
+    """Whatever bytes a tenant writes as subject, reply or headers: what comes next is read (I8)."""
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def hear(msg: Msg) -> None:
+        heard.put_nowait(msg.data)
+
+    if listens:
+        await quick.listen("t.*", lambda msg: heard.put_nowait(msg.data))
+    else:
+        await quick.subscribe("t.*", cb=hear)
+    await quick.flush()
+    await plain._send_command(line + b"\r\n")
+    await plain.publish("t.after", b"after")
+    await plain.flush()
+    async with asyncio.timeout(2):
+        assert [await heard.get(), await heard.get()] == [b"{}", b"after"]

@@ -3,7 +3,8 @@
 Three things for what nats-py pays per message: header names are looked at once; headers are
 written in one piece; and a *listener* gets its messages where they are read, without the queue and
 the task that a subscription's callback has. Requests wait on a future and a timer.
-And `flush` keeps what its name says.
+`flush` keeps what its name says. And no message ends the connection: the server passes on whatever
+bytes a tenant wrote as subjects and headers, where nats-py's read loop would end with an error.
 
 It overrides methods that nats-py calls its own: the lock pins the version that this fits, and the
 tests of the runtime compare what arrives with what plain nats-py makes of it.
@@ -88,6 +89,18 @@ class QuickClient(Client):
         except Exception as error:  # noqa: BLE001  the read loop goes on, as with a callback
             await self._error_cb(error)
 
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        return super()._build_message(sid, _mended(subject), _mended(reply), data, headers)
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        try:
+            parsed: dict[str, str] | None = await super()._process_headers(headers)
+        except (ValueError, IndexError):  # a status line that no server wrote
+            return None
+        return parsed
+
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
         return parse_header_lines(raw)
@@ -140,6 +153,10 @@ class QuickClient(Client):
         await self._send_command(command.hpub_cmd(subject, reply, head, payload))
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
+
+
+def _mended(subject: bytes) -> bytes:
+    return subject if subject.isascii() else subject.decode(errors="replace").encode()
 
 
 def _give_up(answer: asyncio.Future[Msg]) -> None:

@@ -21,7 +21,8 @@ from penstock_shared.contracts.accounts import LOOPBACK
 from penstock_shared.contracts.errors import UnavailableError
 
 _MAX_BYTES: Final = 128 * 1024
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_UNICAST: Final = ipaddress.ip_network("2000::/3")
+"""All of IPv6 that is given out to anybody (IANA): outside are translated, local and old forms."""
 _OK: Final = 200
 
 
@@ -86,9 +87,7 @@ class GuardedFetch:
 def is_public(address: str) -> bool:
     """Whether anybody on the internet could reach it: no private, local or translated address."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and (
-        ip.ipv4_mapped or ip.sixtofour or ip.teredo or ip in _NAT64
-    ):
+    if isinstance(ip, ipaddress.IPv6Address) and (ip not in _UNICAST or ip.sixtofour or ip.teredo):
         return False
     return ip.is_global and not ip.is_multicast
 

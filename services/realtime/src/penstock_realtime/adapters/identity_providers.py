@@ -209,7 +209,7 @@ def import_keys(document: dict[str, Any]) -> list[jwk.Key]:
 
 
 def _import(data: dict[str, Any]) -> jwk.Key | None:
-    if data.get("use", "sig") != "sig" or data.get("kty") not in {"RSA", "EC", "OKP"}:
+    if data.get("use", "sig") != "sig" or data.get("kty") not in ("RSA", "EC", "OKP"):
         return None
     public = {name: value for name, value in data.items() if name in _PUBLIC}
     try:
