@@ -51,6 +51,18 @@ async def test_tokens_are_charged_and_given_back(edge: Edge) -> None:
     assert "retry-after" not in caught.value.response.headers
 
 
+async def test_a_conversation_that_goes_on_is_charged(edge: Edge) -> None:
+    """All that the model reads counts at once, also in the background, where nobody settles."""
+    account = await edge.add_account(f"{edge.account.tenant.tenant}c", tokens_per_minute=6000)
+    async with edge.http(account.secret) as client:
+        body: dict[str, Any] = {"input": "x" * 8000, "max_output_tokens": 16}
+        first = (await client.post("responses", json=body)).json()["id"]
+        body |= {"input": "more", "previous_response_id": first, "background": True}
+        told = [(await client.post("responses", json=body)).status_code for _ in range(10)]
+    assert 1 <= told.count(200) <= 4
+    assert told[-1] == 429
+
+
 async def until_allowed(client: Any) -> Any:
     """What was not used is given back without anybody waiting for it."""
     async with asyncio.timeout(5):

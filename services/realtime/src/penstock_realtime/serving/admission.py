@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from penstock_realtime.domain.generation_request import GenerationRequest
 from penstock_realtime.domain.response_object import ResponseHead
@@ -13,11 +13,17 @@ from penstock_realtime.serving.following import Following, Sources
 from penstock_realtime.serving.resuming import open_content
 from penstock_shared.contracts.errors import ConflictError, NotFoundError, PermanentError
 from penstock_shared.contracts.ids import keyed_request_id
-from penstock_shared.contracts.requests import AUTO_MODEL, Accepted, Admission, Content
+from penstock_shared.contracts.requests import (
+    AUTO_MODEL,
+    Accepted,
+    Admission,
+    ChatMessage,
+    Content,
+)
 from penstock_shared.contracts.responses import FinalFrame
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.runtime.access import Identity
-from penstock_shared.runtime.rate_limit import Allowance, Demand, RateLimiter
+from penstock_shared.runtime.rate_limit import Allowance, Demand, RateLimiter, most_tokens
 from penstock_shared.runtime.telemetry import child_traceparent
 
 _MAX_IDEMPOTENCY_KEY_CHARS = 255
@@ -50,8 +56,10 @@ class Admitted:
     head: ResponseHead
     following: Following
     accepted: Accepted
+    charged: Demand
+    """What the limits have counted."""
     since_s: float
-    """When it was charged, by this instance's own clock: the router's may be another."""
+    """When they did, by this instance's own clock: the router's may be another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,7 @@ class Admissions:
         """Tell the limits what the request has really used; an answer that was there used none."""
         usage = final.usage
         used = 0 if admitted.accepted.ended else usage.input_tokens + usage.output_tokens
-        self._settle(admitted.call, admitted.given, used, admitted.since_s)
+        self._settle(admitted.charged, used, admitted.since_s)
 
     async def admit(
         self,
@@ -118,7 +126,9 @@ class Admissions:
         self._require_model(given)
         tenant, key_id = call.tenant, call.identity.key_id
         subject = given.safety_identifier or key_id
-        content = given.content(await self.conversations.before(tenant, given))
+        before = await self.conversations.before(tenant, given)
+        content = given.content(before)
+        charged = self._charge_before(_demand(call, given), before)
         sealed = await self.sources.vault.seal(tenant, subject, call.request_id, "content", content)
         admission = Admission(
             request_id=call.request_id,
@@ -140,14 +150,22 @@ class Admissions:
         except BaseException as error:
             await feed.close()
             if isinstance(error, RefusedError | ConflictError):
-                self._settle(call, given, 0, since_s)
+                self._settle(charged, 0, since_s)
             raise
         following = Following(self.sources, tenant, call.request_id, feed)
-        return Admitted(call, given, _head(call, given, accepted), following, accepted, since_s)
+        head = _head(call, given, accepted)
+        return Admitted(call, given, head, following, accepted, charged, since_s)
 
-    def _settle(self, call: Call, given: GenerationRequest, used: int, since_s: float) -> None:
-        held_s = self.sources.clock.monotonic_s() - since_s
-        self.limiter.settle(_demand(call, given), used, held_s)
+    def _charge_before(self, charged: Demand, before: tuple[ChatMessage, ...]) -> Demand:
+        """The conversation that goes on is known only now: it counts without being asked for."""
+        if not before:
+            return charged
+        tokens = most_tokens((turn.content for turn in before), 0)
+        self.limiter.settle(replace(charged, tokens=0), tokens, 0.0)
+        return replace(charged, tokens=charged.tokens + tokens)
+
+    def _settle(self, charged: Demand, used: int, since_s: float) -> None:
+        self.limiter.settle(charged, used, self.sources.clock.monotonic_s() - since_s)
 
     async def _require_same(self, tenant: str, asked: Admission, content: bytes) -> None:
         """Whoever repeats a key gets the first answer: to another question it would be wrong."""
