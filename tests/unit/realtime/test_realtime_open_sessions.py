@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from penstock_realtime.adapters.memory_sessions import MemorySessions
+from penstock_realtime.http.sockets import Patience, Sockets
+from penstock_realtime.http.websocket_protocol import WIRE
 from penstock_realtime.ports import SessionState
 from penstock_realtime.serving.orphans import Orphans
 from penstock_realtime.serving.sessions import Session, Sessions, Terms
@@ -146,3 +148,38 @@ async def test_closed_on_purpose_in_the_middle_of_admission(
     await sessions.left(session)
     await settled()
     assert router.cancelled == [RESPONSE]
+
+
+async def test_a_peer_that_goes_before_it_is_accepted(sessions: Sessions) -> None:
+    """Accepting fails then, and nothing stays behind."""
+    tenant = SimpleNamespace(tenant=TENANT)
+    caller = SimpleNamespace(tenant=tenant, require=lambda _: None, expires_at=None)
+    counted: list[int] = []
+
+    async def identify(_: str) -> Any:
+        return caller
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(_: Any) -> None:
+        raise RuntimeError("The connection is gone.")
+
+    services: Any = SimpleNamespace(sessions=sessions, buffer_bytes=1)
+    sockets = Sockets(
+        SimpleNamespace(identify=identify),  # type: ignore[arg-type]
+        SimpleNamespace(enter=lambda *_: counted.append(1), leave=lambda *_: counted.append(-1)),  # type: ignore[arg-type]
+        services,
+        Patience(1.0, 1.0, 1.0),
+        SystemClock(),
+    )
+    scope = {
+        "type": "websocket",
+        "state": {"address": "192.0.2.1"},
+        "headers": [(b"authorization", b"Bearer key")],
+        "extensions": {WIRE: None},
+    }
+    with pytest.raises(RuntimeError):
+        await sockets(scope, receive, send)
+    assert sum(counted) == 0
+    assert sessions._open == {}

@@ -128,10 +128,9 @@ class Sockets:
             if first is None:  # one that introduced itself is accepted already
                 name = socket.session.session_id.encode()
                 await send({"type": "websocket.accept", "headers": [(b"penstock-session", name)]})
-            if self._draining:
-                self._spawn(socket.drain())  # it came in before, and was not there to be drained
             await socket.serve(first)
         finally:
+            self._services.sessions.lost(socket.session)  # of a peer that had gone before it began
             self._open.discard(socket)
             self._connections.leave(identity.tenant, address)
             metrics.WS_ACTIVE.dec()
