@@ -8,8 +8,9 @@ from typing import Any
 import openai
 import pytest
 from tests.support.realtime import Edge, StartEdge
-from tests.support.realtime_backend import Backend, echo, new_run, split
+from tests.support.realtime_backend import Backend, echo, new_run, split, until_cancelled
 
+from penstock_realtime.serving import following
 from penstock_shared.contracts.errors import ErrorBody
 from penstock_shared.contracts.jobs import Job
 from penstock_shared.contracts.requests import Rejected, Status
@@ -193,6 +194,22 @@ async def test_the_same_key_with_another_body_is_a_conflict(
             await client.responses.create(**(asked | other), extra_headers=key)
     assert caught.value.code == "idempotency_key_reused"
     assert len(edge.backend.jobs) == 1
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+async def test_what_was_accepted_is_not_repeated_by_itself(
+    edge: Edge,
+    keyed: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No end is known: SDKs may ask again under the same key only, or it is billed twice (I3)."""
+    monkeypatch.setattr(following, "_SLACK_S", -1000.0)
+    edge.backend.generate = until_cancelled
+    key = {"Idempotency-Key": "once"} if keyed else {}
+    async with edge.http() as http:
+        answer = await http.post("responses", json={"input": "x"}, headers=key)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "response_overdue")
+    assert answer.headers.get("x-should-retry") == (None if keyed else "false")
 
 
 async def test_redis_away_costs_no_request(start_edge: StartEdge) -> None:

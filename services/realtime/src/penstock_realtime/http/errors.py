@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from http import HTTPStatus
+from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,6 +20,7 @@ from penstock_shared.contracts.errors import (
 )
 
 Headers = dict[str, str]
+DO_NOT_RETRY: Final[Headers] = {"x-should-retry": "false"}
 
 
 def status_of(error: PenstockError) -> int:
@@ -33,7 +35,7 @@ def retry_headers(error: PenstockError) -> Headers:
     and billed, anew. `x-should-retry` is how they are told.
     """
     if isinstance(error, FailedError):
-        return {"x-should-retry": "false"}
+        return DO_NOT_RETRY
     if isinstance(error, TransientError | RefusedError) and error.retry_after_s is not None:
         return {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
     return {}

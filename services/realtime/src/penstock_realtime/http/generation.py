@@ -17,7 +17,7 @@ from penstock_realtime.domain.rendering import compact
 from penstock_realtime.errors import FeedClosedError
 from penstock_realtime.http.body import read_body
 from penstock_realtime.http.disconnect import DisconnectWatch
-from penstock_realtime.http.errors import Headers, error_response
+from penstock_realtime.http.errors import DO_NOT_RETRY, Headers, error_response
 from penstock_realtime.serving.admission import Admissions, Admitted, Call
 from penstock_realtime.serving.authentication import Authentication
 from penstock_realtime.serving.following import Following
@@ -123,7 +123,8 @@ class Generations:
             await cancel_abandoned(self.lookup, admitted)
             return Response(status_code=_CLIENT_GONE)
         except PenstockError as error:
-            return error_response(error, headers)
+            # Without a key a repetition is another request, beside one that may still run.
+            return error_response(error, headers if admitted.call.keyed else headers | DO_NOT_RETRY)
         finally:
             await following.close()
 
