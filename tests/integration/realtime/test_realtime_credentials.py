@@ -56,6 +56,9 @@ async def edge(servers: Stack, start_edge: StartEdge, oidc: OidcProvider) -> Edg
     return edge
 
 
+TERMINAL = {"error", "response.completed", "response.failed", "response.incomplete"}
+
+
 async def change_tenant(edge: Edge, **fields: Any) -> None:
     """What billing writes when an operator updates the tenant."""
     record: TenantRecord = edge.account.tenant.model_copy(update=fields)
@@ -262,3 +265,25 @@ async def test_no_credential_in_a_url_and_no_foreign_page(edge: Edge) -> None:
     async with httpx.AsyncClient() as client:
         answer = await client.get(f"{edge.base_url}/models?api_key={secret}")
     assert (answer.status_code, secret in answer.text) == (401, False)
+
+
+async def test_new_terms_hold_for_open_sockets(edge: Edge) -> None:
+    """An operator's lower limit reaches a socket that was there before, too (I4)."""
+    socket = await open_socket(edge, edge.account.secret)
+    await change_tenant(edge, tokens_per_minute=1)
+    error: dict[str, Any] = {}
+    async with asyncio.timeout(5):
+        while error.get("status") != 413:  # more than a whole minute's tokens
+            await socket.send('{"type":"response.create","input":"hello"}')
+            while (error := json.loads(await socket.recv()))["type"] not in TERMINAL:
+                pass
+    await socket.close()
+
+
+async def test_who_introduces_himself_during_a_drain(edge: Edge) -> None:
+    """The socket that he opened before is closed with 1012, as every other one is."""
+    url = f"{edge.base_url.replace('http', 'ws')}/responses"
+    late = await connect(url, additional_headers={"origin": "https://app.example"})
+    await edge.app.drain()
+    await late.send(json.dumps({"type": "session.start", "token": edge.account.secret}))
+    assert await closed_with(late) == 1012

@@ -374,6 +374,8 @@ class App:
     def _on_tenant(self, name: str, tenant: TenantRecord | None) -> None:
         if self._tokens is not None:
             self._tokens.on_tenant(name, tenant)
+        if self._doors is not None and tenant is not None:
+            self._doors.sockets.on_tenant(tenant)
         self._revocations.on_tenant(name, tenant)
 
     def _revoke(self, revoked: Revoked) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
@@ -13,12 +13,13 @@ from uvicorn.protocols.utils import ClientDisconnected
 from penstock_realtime import metrics
 from penstock_realtime.http.connections import Connections, client_address
 from penstock_realtime.http.errors import error_response
-from penstock_realtime.http.socket import CLOSE_POLICY, Socket, parse_message
+from penstock_realtime.http.socket import CLOSE_POLICY, CLOSE_RESTART, Socket, parse_message
 from penstock_realtime.http.socket_events import ResumeSession, StartSession
 from penstock_realtime.http.socket_responses import SocketServices
 from penstock_realtime.http.websocket_protocol import WIRE
 from penstock_realtime.serving.authentication import Authentication, bearer
 from penstock_realtime.serving.revocation import Revoked
+from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.errors import AuthenticationError, PenstockError, UnavailableError
 from penstock_shared.runtime.access import Identity, Permission
 from penstock_shared.runtime.clock import Clock
@@ -67,7 +68,7 @@ class Sockets:
             if secret is not None:
                 identity = await self._authentication.identify(secret)
                 identity.require(Permission.READ)
-                self._connections.enter(identity.tenant, address)
+                self._enter(identity, address)
             elif _header(scope, b"origin") is None:
                 await self._authentication.identify(None)  # only a browser cannot send a header
         except PenstockError as error:
@@ -81,12 +82,11 @@ class Sockets:
         await send({"type": "websocket.accept"})
         try:
             identity, first = await self._introduced(receive)
-            self._connections.enter(identity.tenant, address)
+            self._enter(identity, address)
         except PenstockError as error:
             metrics.WS_HANDSHAKE_FAILURES.labels(error.code).inc()
-            await send(
-                {"type": "websocket.close", "code": CLOSE_POLICY, "reason": error.message[:120]}
-            )
+            code = CLOSE_RESTART if error is _DRAINING else CLOSE_POLICY
+            await send({"type": "websocket.close", "code": code, "reason": error.message[:120]})
             return
         await self._serve(identity, scope, receive, send, first)
 
@@ -107,10 +107,21 @@ class Sockets:
                 metrics.KICKED.labels("websocket").inc()
                 self._spawn(socket.revoke(revoked.reason))
 
+    def on_tenant(self, tenant: TenantRecord) -> None:
+        """A tenant has other terms: they hold for the sockets that it has open, too."""
+        for socket in self._open:
+            if socket.identity.tenant.tenant == tenant.tenant:
+                socket.identity = replace(socket.identity, tenant=tenant)
+
     async def drain(self) -> None:
         """Accept nothing new; close each socket once its responses have ended."""
         self._draining = True
         await asyncio.gather(*(socket.drain() for socket in tuple(self._open)))
+
+    def _enter(self, identity: Identity, address: str | None) -> None:
+        if self._draining:  # since it began to say who it is
+            raise _DRAINING
+        self._connections.enter(identity.tenant, address)
 
     async def _serve(
         self,
