@@ -6,6 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from openai.types.responses import (
+    ParsedResponseFunctionToolCall,
+    ParsedResponseOutputMessage,
+    ParsedResponseOutputText,
+)
+from openai.types.responses.response_function_tool_call_output_item import (
+    ResponseFunctionToolCallOutputItem,
+)
 
 from penstock_realtime.domain.create_request import parse_create
 from penstock_shared.contracts.errors import PermanentError, TooLargeError
@@ -47,6 +55,35 @@ def test_nulls_are_not_given() -> None:
     assert request.store
 
 
+def test_the_sdks_own_items_are_input_again() -> None:
+    """Dumped whole, as `parse` returns them: what they carry along as null is not used."""
+    text = ParsedResponseOutputText[Any](
+        type="output_text", text="a", annotations=[], logprobs=[], parsed={"x": 1}
+    )
+    message = ParsedResponseOutputMessage[Any](
+        id="m", type="message", role="assistant", status="completed", content=[text]
+    )
+    call = ParsedResponseFunctionToolCall(
+        id="f", type="function_call", call_id="c", name="n", arguments="{}", parsed_arguments={}
+    )
+    output = ResponseFunctionToolCallOutputItem(
+        id="o", type="function_call_output", call_id="c", output="b", status="completed"
+    )
+    items = [message, call, output]
+    for dumped in ([item.model_dump() for item in items], [item.to_dict() for item in items]):
+        turns = parse(input=dumped).turns
+        assert [(turn.role, turn.content) for turn in turns] == [
+            ("assistant", "a"), ("assistant", "{}"), ("tool", "b"),
+        ]  # fmt: skip
+    used = {**call.model_dump(), "namespace": "mine"}
+    with pytest.raises(PermanentError) as caught:
+        parse(input=[used])
+    assert (caught.value.code, caught.value.param) == (
+        "unsupported_parameter",
+        "input[0].namespace",
+    )
+
+
 @pytest.mark.parametrize(
     "harmless",
     [
@@ -54,6 +91,7 @@ def test_nulls_are_not_given() -> None:
         {"text": {"format": {"type": "text"}}}, {"truncation": "disabled"}, {"include": []},
         {"background": False}, {"service_tier": "auto"}, {"top_logprobs": 0}, {"store": False},
         {"reasoning": {}}, {"background_options": {"completion_window": "soonest"}},
+        {"reasoning": {"effort": "none"}},
         {"text": {"format": None, "verbosity": None}}, {"tool_choice": "none"},
         {"stream_options": {"include_obfuscation": False}},
     ],

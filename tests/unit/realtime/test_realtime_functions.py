@@ -208,7 +208,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"input": [{**CALL, "arguments": {}}]}, "invalid_type", "input[0].arguments"),
     ({"input": [{**CALL, "name": None}]}, "missing_required_parameter", "input[0].name"),
     ({"input": [{**CALL, "status": "done"}]}, "invalid_value", "input[0].status"),
-    ({"input": [{**CALL, "namespace": "n"}]}, "unknown_parameter", "input[0].namespace"),
+    ({"input": [{**CALL, "namespace": "n"}]}, "unsupported_parameter", "input[0].namespace"),
     ({"input": [CALL, {**OUTPUT, "output": 4}]}, "invalid_type", "input[1].output"),
     ({"input": [CALL, {**OUTPUT, "output": [{"type": "input_image"}]}]},
      "unsupported_parameter", "input[1].output[0].type"),

@@ -52,7 +52,10 @@ CREATE_PARAMETERS: Final = Parameters(
         "context_management": ([],),
         "generate": (True,),
         "include": ([],),
-        "reasoning": ({}, {"effort": None}, {"summary": None}, {"effort": None, "summary": None}),
+        "reasoning": (
+            {}, {"effort": None}, {"effort": "none"}, {"summary": None},
+            {"effort": None, "summary": None},
+        ),
         "service_tier": ("auto", "default"),
         "stream_options": ({}, {"include_obfuscation": False}),
         "top_logprobs": (0,),

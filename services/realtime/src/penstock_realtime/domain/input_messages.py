@@ -19,11 +19,16 @@ _Role = Literal["system", "developer", "user", "assistant"]
 _ROLES: Final = ("system", "developer", "user", "assistant")
 _STATES: Final = ("in_progress", "completed", "incomplete")
 _MESSAGE_FIELDS: Final = frozenset({"type", "role", "content", "id", "status", "phase"})
-_CALL_FIELDS: Final = frozenset({"type", "id", "call_id", "name", "arguments", "status"})
+_NOT_SERVED: Final = frozenset({"async", "async_", "caller", "created_by", "namespace"})
+"""What the SDKs' own objects carry along as null when they are dumped whole."""
+_CALL_FIELDS: Final = frozenset({
+    "type", "id", "call_id", "name", "arguments", "parsed_arguments", "status"
+})  # fmt: skip
 _OUTPUT_FIELDS: Final = frozenset({"type", "id", "call_id", "name", "output", "status"})
+"""`parsed_arguments`, and `parsed` of a text, are the SDKs' own: they repeat what is beside."""
 _TEXT_PARTS: Final[Kinds] = {
     "input_text": frozenset({"type", "text"}),
-    "output_text": frozenset({"type", "text", "annotations", "logprobs"}),
+    "output_text": frozenset({"type", "text", "annotations", "logprobs", "parsed"}),
 }
 
 
@@ -80,7 +85,7 @@ def _message(item: dict[str, Any], where: str) -> ChatMessage:
 
 def _call(item: dict[str, Any], where: str) -> ChatMessage:
     """An earlier call, as the model answered it: its arguments."""
-    refuse_unknown(item, _CALL_FIELDS, where)
+    _refuse_others(item, _CALL_FIELDS, where)
     for name in ("call_id", "name", "arguments"):
         _require_text(item, name, where)
     _refuse_strange_state(item, where)
@@ -88,11 +93,18 @@ def _call(item: dict[str, Any], where: str) -> ChatMessage:
 
 
 def _output(item: dict[str, Any], where: str) -> ChatMessage:
-    refuse_unknown(item, _OUTPUT_FIELDS, where)
+    _refuse_others(item, _OUTPUT_FIELDS, where)
     _require_text(item, "call_id", where)
     _refuse_strange_state(item, where)
     output = text_of(item.get("output"), f"{where}.output", _TEXT_PARTS)
     return ChatMessage(role="tool", content=output)
+
+
+def _refuse_others(item: dict[str, Any], served: frozenset[str], where: str) -> None:
+    for name in _NOT_SERVED:
+        if item.get(name) is not None:
+            raise unsupported(f"{where}.{name}", item[name], "leave it out")
+    refuse_unknown(item, served | _NOT_SERVED, where)
 
 
 def _require_text(item: dict[str, Any], name: str, where: str) -> None:

@@ -38,6 +38,7 @@ class OutputText(Closed):
     text: str
     annotations: Any = None
     logprobs: Any = None
+    parsed: Any = None
 
 
 Text: TypeAlias = str | list[InputText | OutputText]
@@ -54,7 +55,16 @@ class InputMessage(Closed):
     phase: Any = None
 
 
-class FunctionCallItem(Closed):
+class NotServed(Closed):
+    """What else the vendor's items of functions have."""
+
+    async_: None = Field(default=None, alias="async")
+    caller: None = None
+    created_by: None = None
+    namespace: None = None
+
+
+class FunctionCallItem(NotServed):
     """An earlier call."""
 
     type: Literal["function_call"]
@@ -62,10 +72,11 @@ class FunctionCallItem(Closed):
     call_id: str
     name: str
     arguments: str
+    parsed_arguments: Any = None
     status: State = None
 
 
-class FunctionCallOutput(Closed):
+class FunctionCallOutput(NotServed):
     """What a function that was called has returned."""
 
     type: Literal["function_call_output"]
