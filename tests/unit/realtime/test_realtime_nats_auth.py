@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import nkeys
@@ -19,7 +21,8 @@ from penstock_realtime.adapters.nats_auth import (
     parse_user_name,
     user_name,
 )
-from penstock_realtime.adapters.nats_disconnect import parse_connz
+from penstock_realtime.adapters.nats_disconnect import NatsDisconnector, parse_connz
+from penstock_realtime.serving.revocation import Revoked
 from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.subjects import tenant_permissions
@@ -143,3 +146,55 @@ def test_a_servers_connections_are_read_page_by_page() -> None:
     found, more = parse_connz(json.dumps({"data": data}).encode())
     assert [(c.server_id, c.cid, c.user) for c in found] == [("N1", 7, "key_1")]
     assert more
+
+
+class Servers:
+    """The system account of servers that stay silent for a while."""
+
+    def __init__(self, silent: int) -> None:
+        self.client = self
+        self.silent, self.looks = silent, 0
+        self.kicked: list[int] = []
+        self.answers: list[bytes] = []
+
+    def new_inbox(self) -> str:
+        return "_INBOX.x"
+
+    async def subscribe(self, _: str) -> Any:
+        return self
+
+    async def unsubscribe(self) -> None:
+        self.answers.clear()
+
+    async def publish(self, *_: object, reply: str) -> None:
+        assert reply
+        self.looks += 1
+        if self.looks > self.silent:
+            found = [{"cid": 7, "authorized_user": "acme/key_1"},
+                     {"cid": 8, "authorized_user": "acme/key_2"}]  # fmt: skip
+            data = {"server_id": "N1", "num_connections": 2, "total": 2, "connections": found}
+            self.answers.append(json.dumps({"data": data}).encode())
+
+    async def next_msg(self, timeout: None) -> Any:  # noqa: ASYNC109  nats-py's signature
+        assert timeout is None
+        while not self.answers:
+            await asyncio.sleep(1)
+        return SimpleNamespace(data=self.answers.pop())
+
+    async def request(self, subject: str, payload: bytes, timeout: float) -> None:  # noqa: ASYNC109
+        assert (subject, timeout) == ("$SYS.REQ.SERVER.N1.KICK", 1.0)
+        self.kicked.append(json.loads(payload)["cid"])
+
+
+@pytest.mark.parametrize(("silent", "looks"), [(0, 2), (1, 2), (5, 6)])
+async def test_silent_servers_are_asked_again(
+    monkeypatch: pytest.MonkeyPatch, silent: int, looks: int
+) -> None:
+    """A revoked key's connection ends once a server answers, however late; others stay (I8)."""
+    for name in ("_ANSWERS_WITHIN_S", "_SECOND_LOOK_S", "_LOOK_AGAIN_S"):
+        monkeypatch.setattr(f"penstock_realtime.adapters.nats_disconnect.{name}", 0.01)
+    servers: Any = Servers(silent)
+    revoked = Revoked("gone", key_ids=frozenset({"key_1"}))
+    await NatsDisconnector(servers, "PENSTOCK").disconnect(revoked)
+    assert servers.looks == looks
+    assert set(servers.kicked) == {7}

@@ -73,8 +73,10 @@ class RequestGetHandler:
         await msg.respond(answer)
 
     async def _state(self, tenant: str, data: bytes) -> RequestState:
+        self._count(tenant, 1)  # before a megabyte of it is parsed
         given = parse_object(data)
-        self._count(tenant, _REPLAY_COST if "after_delta" in given else 1)
+        if "after_delta" in given:
+            self._count(tenant, _REPLAY_COST - 1)
         try:
             asked = RequestGet.model_validate(given)
         except ValidationError as error:

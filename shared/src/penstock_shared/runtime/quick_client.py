@@ -92,7 +92,8 @@ class QuickClient(Client):
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
     ) -> Msg:
-        return super()._build_message(sid, _mended(subject), _mended(reply), data, headers)
+        message: Msg = super()._build_message(sid, _mended(subject), _mended(reply), data, headers)
+        return message
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         try:

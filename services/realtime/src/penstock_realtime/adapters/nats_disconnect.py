@@ -25,6 +25,9 @@ _ANSWERS_WITHIN_S: Final = 0.25
 _KICKED_WITHIN_S: Final = 1.0
 _SECOND_LOOK_S: Final = 1.0
 """A login that was granted just before the revocation shows up a little later."""
+_LOOK_AGAIN_S: Final = 2.0
+_MORE_LOOKS: Final = 150
+"""For five minutes, while no server answers: nothing else would ever end these connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +60,16 @@ class NatsDisconnector:
         self._account = account
 
     async def disconnect(self, revoked: Revoked) -> None:
-        """End every connection of these callers; looks twice."""
-        for pause_s in (0.0, _SECOND_LOOK_S):
+        """End every connection of these callers; looks twice, and again until servers answer."""
+        for pause_s in (0.0, _SECOND_LOOK_S, *(_LOOK_AGAIN_S,) * _MORE_LOOKS):
             await asyncio.sleep(pause_s)
             try:
                 await self._kick_all(revoked)
             except (nats.errors.Error, OSError, ValueError) as error:
                 log().warning("nats.kick_failed", kind=type(error).__name__)
+            else:
+                if pause_s:
+                    return
 
     async def _kick_all(self, revoked: Revoked) -> None:
         for connection in await self._connections():
@@ -82,7 +88,10 @@ class NatsDisconnector:
         offset, more = 0, True
         while more:
             more = False
-            for raw in await self._ask(offset):
+            answers = await self._ask(offset)
+            if not answers:
+                raise nats.errors.TimeoutError
+            for raw in answers:
                 page, unfinished = parse_connz(raw)
                 found += page
                 more = more or unfinished
