@@ -67,6 +67,8 @@ class Served:
             self.lost += not self.go.is_set()
             wait.cancel()
             gone.cancel()
+        if scope["path"] == "/named":
+            body = request.headers.get("x-forwarded-for", "nobody").encode()
         body = b"*" * 300_000 if scope["path"] == "/large" else body
         await Response(body or b"nothing")(scope, receive, send)
 
@@ -229,6 +231,14 @@ async def test_what_is_no_http_gets_400(request_: bytes) -> None:
     async with serve() as served, connected(served) as (reader, writer):
         writer.write(request_)
         await refused(reader, 400, "invalid_http")
+
+
+async def test_trailers_are_no_headers() -> None:
+    """What follows a chunked body cannot pass for what a proxy has put into the head (I8)."""
+    head = CHUNKED.replace(b"/echo", b"/named") + b"\r\n"
+    async with serve() as served, connected(served) as (reader, writer):
+        writer.write(head + b"1\r\nx\r\n0\r\nx-forwarded-for: 192.0.2.1\r\n\r\n")
+        assert (await answer(reader))[2] == b"nobody"
 
 
 async def test_requests_in_a_row_are_answered_in_order() -> None:

@@ -133,7 +133,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """One complete header."""
         self._count(len(name) + len(value) + 4)
-        super().on_header(name, value)
+        if self._in_head:  # a trailer is none: no proxy has judged it (RFC 9110 §6.5.1)
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is complete; sizes of bodies are the application's matter."""
