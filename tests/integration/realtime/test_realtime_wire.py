@@ -290,7 +290,8 @@ async def test_an_early_answer_does_not_keep_the_rest_of_the_body_coming() -> No
         writer.write(b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 5000\r\n\r\n")
         assert (await answer(reader))[0] == 413
         drip = asyncio.create_task(drip_into(writer, b"x"))
-        assert await reader.read() == b""
+        with contextlib.suppress(ConnectionResetError):  # a drip that came after the end
+            assert await reader.read() == b""
         drip.cancel()
 
 
