@@ -22,6 +22,7 @@ from websockets.asyncio.client import ClientConnection
 
 from penstock_realtime.app import App
 from penstock_shared.contracts import subjects
+from penstock_shared.contracts.accounts import Role
 from penstock_shared.contracts.jobs import Job
 from penstock_shared.contracts.streams import CONTROL, RESPONSES
 
@@ -222,6 +223,36 @@ async def test_past_the_window(edges: Edges) -> None:
     await read_until(other, seen)
     assert_whole(seen)
     await other.close()
+
+
+async def test_its_own_session(edges: Edges) -> None:
+    """There is nothing to take: the socket is not closed as the older one of two."""
+    socket = await connected(edges, await edges.start())
+    session_id = await start_session(socket)
+    await send(socket, "response.create", input="first")
+    await read_until(socket, Seen("", "first"))
+    assert (await resume(socket, session_id))["error"]["code"] == "session_in_use"
+    await send(socket, "response.create", input="still here")
+    seen = Seen("", "still here")
+    await read_until(socket, seen)
+    assert_whole(seen)
+    await socket.close()
+
+
+async def test_a_reader_takes_no_session(edges: Edges) -> None:
+    """Whoever may only read could end with it what runs in it; its holder notices nothing."""
+    reader = await add_account(edges.broker, edges.account.tenant.tenant, role=Role.READ_ONLY)
+    edge = await edges.start()
+    worker = Stepwise()
+    socket, session_id, seen = await begin(edges, edge, worker)
+    other = await open_socket(edge.http_port, reader.secret)
+    error = await resume(other, session_id)
+    assert error["status"] == 403
+    await other.close()
+    await worker.say(30)
+    await read_until(socket, seen)
+    assert_whole(seen)
+    await socket.close()
 
 
 async def test_another_tenants_session(edges: Edges) -> None:
