@@ -118,6 +118,9 @@ async def test_poison_is_listed_for_the_operator(tenant_client: Client, stack: S
             await asyncio.sleep(0.2)
     assert {"not_a_cloudevent", "invalid_json"} <= {x["error"]["code"] for x in listed}
     assert marker not in json.dumps(listed)
+    poison = next(one["number"] for one in listed if one["error"]["code"] == "invalid_json")
+    with pytest.raises(AssertionError, match="refused again"):  # it has not got any better
+        await operate(stack, "dead", "replay", str(poison))
 
 
 async def test_a_tenant_cannot_touch_another(tenant_client: Client, stack: Stack) -> None:

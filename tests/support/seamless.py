@@ -27,7 +27,7 @@ def inherited(client: Listener, final: FinalFrame) -> str:
         if delta.run == final.run:
             break
         shown.feed(delta)
-    return shown.text
+    return shown.delivered.text
 
 
 async def assert_completed_once(rig: WorkerRig, job: Job, client: Listener, text: str) -> None:

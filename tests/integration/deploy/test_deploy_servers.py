@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
@@ -25,7 +26,9 @@ from tests.support.stack import Stack
 
 from penstock.embedded.binaries import nats_server, postgres_install, redis_server
 from penstock_realtime.adapters.nats_auth import CalloutCodec
+from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.subjects import TenantPermissions
+from penstock_shared.runtime.access import Identity
 
 
 async def login(address: str, user: str, password: str) -> Client:
@@ -81,10 +84,12 @@ async def test_realtimes_seed_signs_what_the_bus_believes(compose_bus, services_
     """I8: issuer and seed belong together; the tenant gets its subjects and no others."""
     seed = filled["realtime"]["environment"]["PENSTOCK_AUTH_CALLOUT_SEED"]
     codec = CalloutCodec(seed, "PENSTOCK", time.time)
+    acme = TenantRecord(tenant="acme", name="Acme", created_at=datetime.now(UTC))
+    caller = Identity(acme, "key_1")
     own = TenantPermissions(publish=("v1.acme.>",), subscribe=("v1.acme.>", "_INBOX.>"))
 
     async def admit(message: Msg) -> None:
-        await message.respond(codec.grant(codec.parse(message.data), "key_1", own))
+        await message.respond(codec.grant(codec.parse(message.data), caller, own))
 
     await services_bus.subscribe("$SYS.REQ.USER.AUTH", cb=admit)
     await services_bus.flush()

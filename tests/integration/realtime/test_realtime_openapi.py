@@ -52,6 +52,7 @@ RELATIONS: Final = (
     ("invalid_value", "background"),  # needs store
     ("previous_response_not_found", "previous_response_id"),
     ("invalid_value", "starting_after"),  # needs stream
+    ("invalid_value", "after"),  # one of the items
     ("invalid_value", "stream_options"),  # needs stream
     ("invalid_value", "max_tokens"),  # not beside max_completion_tokens
     ("invalid_value", "tool_choice"),  # names one of tools
@@ -68,6 +69,7 @@ OPERATIONS: Final = (
     "retrieveResponse",
     "deleteResponse",
     "cancelResponse",
+    "listInputItems",
     "createChatCompletion",
     "createEmbeddings",
     "listModels",

@@ -8,6 +8,8 @@ from typing import Any
 
 import openai
 import pytest
+from openai.types.responses import ResponseItem
+from pydantic import RootModel
 from tests.support.realtime import Edge, StartEdge, add_account
 from tests.support.realtime_backend import (
     Backend,
@@ -18,6 +20,7 @@ from tests.support.realtime_backend import (
     until_cancelled,
 )
 from tests.support.retrieving import completed, create, follow
+from tests.support.sdk_types import conforming
 
 from penstock_shared.contracts.accounts import Role
 from penstock_shared.contracts.errors import PermanentError
@@ -64,6 +67,46 @@ ENDINGS: dict[str, tuple[Generate, str]] = {
     "failed": (ends(Status.FAILED, "error", error=FAILURE), "half of it"),
     "function call": (ends(Status.COMPLETED, "stop", called=0), '{"what": "tea"}'),
 }
+
+
+async def test_the_sdk_lists_what_a_response_was_asked(edge: Edge) -> None:
+    """In pages, the latest first or last; all that came before, and not the instructions (I8)."""
+    stranger = await edge.add_account(f"{edge.account.tenant.tenant}-x")
+    async with edge.client() as client:
+        first = await client.responses.create(input="one", instructions="Be brief.")
+        second = await client.responses.create(
+            previous_response_id=first.id,
+            input=[
+                {"role": "developer", "content": "two"},
+                {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "c", "output": "three"},
+            ],
+        )
+        listed = client.responses.input_items.list(second.id, order="asc", limit=2)
+        items = [item.to_dict() async for item in listed]
+        latest = [item.id async for item in client.responses.input_items.list(second.id)]
+        for wrong in ({"after": "msg_1"}, {"limit": 0}, {"order": "up"}, {"include": ["x"]}):
+            with pytest.raises(openai.BadRequestError):
+                await client.responses.input_items.list(second.id, **wrong)
+        await client.responses.delete(first.id)
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.input_items.list(first.id)
+    async with edge.http(stranger.secret) as other, asyncio.timeout(5):
+        while (await other.get("models")).status_code != 200:
+            await asyncio.sleep(0.02)
+        assert (await other.get(f"responses/{second.id}/input_items")).status_code == 404
+    said = [item.get("output") or item["content"][0]["text"] for item in items]
+    assert said == ["one", first.output_text, "two", "{}", "three"]
+    assert [item.get("role") for item in items] == [
+        "user",
+        "assistant",
+        "developer",
+        "assistant",
+        None,
+    ]
+    assert latest == [item["id"] for item in items][::-1]
+    for item in items:
+        conforming(RootModel[ResponseItem], item)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

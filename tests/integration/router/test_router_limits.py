@@ -157,4 +157,4 @@ async def test_the_queue_waits_for_the_limit(
 async def queue(broker: Broker, tenant: str, event_id: str) -> None:
     envelope = Envelope(id=event_id, source="/client", type="penstock.request.submit.v1")
     subject = subjects.queue(tenant)
-    await broker.jetstream.publish(subject, b'{"input":"hi"}', headers=envelope.headers())
+    await broker.client.publish(subject, b'{"input":"hi"}', headers=envelope.headers())

@@ -101,7 +101,7 @@ async def test_poison_on_the_queue_is_buried(
     broker: Broker, router: App, headers: dict[str, str] | None
 ) -> None:
     """What is no CloudEvent goes to DEAD and is not delivered again."""
-    await broker.jetstream.publish(subjects.queue("acme"), b"\xff\xfe no json", headers=headers)
+    await broker.client.publish(subjects.queue("acme"), b"\xff\xfe no json", headers=headers)
     async with asyncio.timeout(10):
         while await count(broker, DEAD) == 0:
             await asyncio.sleep(0.05)
@@ -113,7 +113,7 @@ async def test_poison_on_the_queue_is_buried(
 async def test_the_queue_admits_without_a_reply(broker: Broker, router: App) -> None:
     """Fire and forget: a job appears, and the work queue is empty again."""
     envelope = Envelope(id="job-1", source="/client", type="penstock.request.submit.v1")
-    await broker.jetstream.publish(
+    await broker.client.publish(
         subjects.queue("acme"), b'{"input":"hi"}', headers=envelope.headers()
     )
     async with asyncio.timeout(10):

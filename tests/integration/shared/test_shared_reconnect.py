@@ -61,7 +61,7 @@ async def test_everything_is_back_after_the_broker_was_killed(own_servers: Stack
     heard = [(await asyncio.wait_for(reader.get(), 20)).event_id for _ in range(40)]
     assert list(dict.fromkeys(heard)) == [str(n) for n in range(40)]
     await kv.put(broker, Bucket.TENANTS, "late", b"1")
-    await broker.jetstream.publish(subjects.queue("acme"), b"late")
+    await broker.client.publish(subjects.queue("acme"), b"late")
     delivery = await asyncio.wait_for(consumer.get(), 20)
     await delivery.ack()
     async with asyncio.timeout(10):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -88,7 +89,7 @@ async def test_consumer_that_was_deleted_is_made_again(broker: Broker) -> None:
 
 async def test_heartbeat_keeps_a_slow_job_from_being_redelivered(broker: Broker) -> None:
     """A holder that works longer than ack_wait is not started a second time."""
-    spec = INGRESS_CONSUMER.__class__(INGRESS, "slow", subjects.EVERY_QUEUE, ack_wait_s=0.6)
+    spec = replace(INGRESS_CONSUMER, durable="slow", ack_wait_s=0.6)
     consumer = DurableConsumer(broker, spec, credit=4)
     await consumer.start()
     await broker.client.publish(subjects.queue("acme"), b"slow")

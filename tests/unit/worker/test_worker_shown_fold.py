@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock_realtime.domain.continuation import Continuation
+from penstock_realtime.domain.renderer import Piece, Told
 from penstock_shared.contracts.responses import RUN_NUMBERS, Delta, decode_delta, encode_delta
 from penstock_worker.domain.shown import Shown
 
@@ -16,6 +17,10 @@ def delta(run: str, n: int, text: str) -> Delta:
     made = decode_delta(encode_delta(1, run, n, text))
     assert made is not None
     return made
+
+
+def text_of(told: Told) -> str:
+    return "".join(json.loads(one.literal) for one in told if isinstance(one, Piece))
 
 
 _FRAMES = st.lists(
@@ -29,7 +34,7 @@ def test_worker_and_edge_agree_on_what_clients_have(frames: list[tuple[str, int,
     """For any frames of any runs in any order: same text, so a successor fits on to it."""
     edge, shown, sent = Continuation(), Shown(), ""
     for frame in frames:
-        sent += "".join(json.loads(one.literal) for one in edge.feed(delta(*frame)))
+        sent += text_of(edge.feed(delta(*frame)))
         shown.feed(delta(*frame))
         assert shown.delivered.text == sent == edge.delivered
 
@@ -41,10 +46,9 @@ def test_a_successor_that_begins_with_it_reaches_the_client_seamlessly(
     """One run dies after any delta; the next begins with the fold's text: nothing twice."""
     edge, shown, sent = Continuation(), Shown(), ""
     for n, piece in enumerate(pieces[:died_after]):
-        sent += "".join(json.loads(one.literal) for one in edge.feed(delta("first", n, piece)))
+        sent += text_of(edge.feed(delta("first", n, piece)))
         shown.feed(delta("first", n, piece))
     again = [shown.delivered.text + "".join(pieces[died_after:])]
     for n, piece in enumerate(again):
-        told = edge.feed(delta("second", RUN_NUMBERS + n, piece))
-        sent += "".join(json.loads(one.literal) for one in told)
+        sent += text_of(edge.feed(delta("second", RUN_NUMBERS + n, piece)))
     assert sent == "".join(pieces)

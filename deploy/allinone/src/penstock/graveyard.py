@@ -1,9 +1,10 @@
 """DEAD from the operator's side: read its letters, open one, send one again as a new request."""
 
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+
+import nats.errors
 
 from penstock.errors import OperatorError
 from penstock.stack_locator import Connections
@@ -11,6 +12,7 @@ from penstock_shared.contracts import subjects
 from penstock_shared.contracts.dead import DeadLetter, dead_id
 from penstock_shared.contracts.envelope import Envelope
 from penstock_shared.contracts.errors import PenstockError
+from penstock_shared.contracts.requests import AdmissionReply, Rejected
 from penstock_shared.contracts.streams import DEAD, Bucket
 from penstock_shared.runtime.broker import Broker
 from penstock_shared.runtime.clock import IdSource, SystemClock
@@ -20,6 +22,7 @@ from penstock_shared.runtime.kv import BucketStore
 from penstock_shared.runtime.ordered import OrderedReader
 
 _SOURCE = "/penstock/operator"
+_ANSWERS_WITHIN_S = 10.0
 _REPLAY_TYPE = "penstock.request.submit.v1"
 
 
@@ -87,13 +90,30 @@ class Graveyard:
         )
 
     async def replay(self, grave: Grave) -> str:
-        """Queue a letter's payload again, as a new request; returns its request id."""
+        """Submit a letter's payload again, as a new request; returns its request id.
+
+        Raises:
+            OperatorError: no router answers, or it is refused again; the message says why.
+        """
         payload = await self.content(grave)
         tenant = subjects.parse(grave.letter.subject).tenant
         request_id = IdSource(SystemClock()).new()
         envelope = Envelope(id=request_id, source=_SOURCE, type=_REPLAY_TYPE)
-        await self._broker.publish(subjects.queue(tenant), payload, envelope)
-        return str(uuid.UUID(request_id))
+        try:
+            answer = await self._broker.client.request(
+                subjects.submit(tenant),
+                payload,
+                timeout=_ANSWERS_WITHIN_S,
+                headers=envelope.headers(),
+            )
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise OperatorError("No router answers.", "See 'penstock ps'.") from error
+        reply = AdmissionReply.model_validate_json(answer.data).reply
+        if isinstance(reply, Rejected):
+            raise OperatorError(
+                f"It is refused again: {reply.error.message}", "What is wrong with it is in 'show'."
+            )
+        return reply.request_id
 
 
 @asynccontextmanager

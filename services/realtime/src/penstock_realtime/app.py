@@ -275,6 +275,7 @@ class App:
             limiter=self._rate_limiter(),
             models=mirrors.models,
             router=NatsRouter(broker, settings.admission_timeout_s),
+            commands=lookup.commands,
             sources=lookup.sources,
             conversations=Conversations(lookup.facts, lookup.sources),
         )

@@ -50,6 +50,10 @@ class StreamSpec:
     max_bytes: int = -1
     max_messages_per_subject: int = -1
     discard_new: bool = False
+    silent: bool = False
+    """The server acknowledges no publish. For every subject that tenants may publish on: an
+    acknowledgement goes, with the server's rights, to whatever reply subject a publisher names,
+    another tenant's included (I8)."""
     dedup_window_s: float = 120.0
 
 
@@ -65,7 +69,7 @@ class ConsumerSpec:
 
 
 STREAMS: Final = (
-    StreamSpec(INGRESS, (subjects.EVERY_QUEUE,), retention=Retention.WORK_QUEUE),
+    StreamSpec(INGRESS, (subjects.EVERY_QUEUE,), retention=Retention.WORK_QUEUE, silent=True),
     StreamSpec(EVENTS, (subjects.EVERY_EVENT,), discard_new=True),
     StreamSpec(
         JOBS, (subjects.EVERY_JOB,), retention=Retention.WORK_QUEUE, max_age_s=_JOB_MAX_AGE_S
@@ -77,7 +81,13 @@ STREAMS: Final = (
         max_age_s=3 * MINUTE_S,
         max_bytes=256 * 1024 * 1024,
     ),
-    StreamSpec(CONTROL, (subjects.EVERY_CONTROL,), max_age_s=HOUR_S, max_messages_per_subject=1),
+    StreamSpec(
+        CONTROL,
+        (subjects.EVERY_CONTROL,),
+        max_age_s=HOUR_S,
+        max_messages_per_subject=1,
+        silent=True,
+    ),
     StreamSpec(DEAD, (subjects.EVERY_DEAD,)),
 )
 """Every stream. SAGAS and TOOLS come with the sagas themselves."""

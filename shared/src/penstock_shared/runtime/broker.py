@@ -40,6 +40,8 @@ not stored, and which sequence it lost against is not known yet (most conflicts 
 _UNDECIDED_WAIT_S: Final = 0.02
 _UNDECIDED_ATTEMPTS: Final = 100
 _NO_MESSAGE_FOUND: Final = 10037
+_LOOK_AGAIN_S: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 1.0)
+"""Until what nobody acknowledges is seen in its stream."""
 _PENDING_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -198,6 +200,27 @@ class Broker:
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise _unavailable(error) from error
         return _sequence(ack.data)
+
+    async def publish_silent(
+        self, stream: str, subject: str, payload: bytes, envelope: Envelope
+    ) -> None:
+        """Publish to a stream that acknowledges nothing; returns once it is stored.
+
+        For subjects where any message does: whose it is that was found is not asked.
+
+        Raises:
+            UnavailableError: it may be stored or not.
+        """
+        try:
+            await self.client.publish(subject, payload, headers=envelope.headers())
+        except (nats.errors.Error, OSError) as error:
+            raise _unavailable(error) from error
+        for pause_s in (*_LOOK_AGAIN_S, None):
+            if await self.last_message(stream, subject) is not None:
+                return
+            if pause_s is not None:
+                await asyncio.sleep(pause_s)
+        raise UnavailableError("What was published is not stored.", code="broker_unavailable")
 
     async def publish_core(self, subject: str, payload: bytes) -> None:
         """Publish without waiting for anybody: deltas and frames."""

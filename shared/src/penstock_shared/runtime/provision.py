@@ -46,6 +46,7 @@ def stream_config(spec: StreamSpec, replicas: int) -> api.StreamConfig:
         duplicate_window=min(spec.dedup_window_s, spec.max_age_s or spec.dedup_window_s),
         num_replicas=replicas,
         allow_direct=True,
+        no_ack=spec.silent,
     )
 
 

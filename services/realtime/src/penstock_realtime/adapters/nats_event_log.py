@@ -9,7 +9,7 @@ from penstock_shared.contracts.envelope import Envelope
 from penstock_shared.contracts.requests import RequestFact, RequestRouted
 from penstock_shared.contracts.responses import Cancel
 from penstock_shared.contracts.stored import ResponseDeleted, deleted_id
-from penstock_shared.contracts.streams import EVENTS
+from penstock_shared.contracts.streams import CONTROL, EVENTS
 from penstock_shared.runtime.broker import Broker, SequenceConflictError
 from penstock_shared.runtime.clock import Clock
 from penstock_shared.runtime.request_log import RequestLogReader
@@ -76,6 +76,9 @@ class NatsCancelCommands:
     async def cancel(self, tenant: str, request_id: str) -> None:
         """Command it; returns once the command is stored."""
         envelope = Envelope(id=f"{request_id}/cancel", source=self._source, type=_CANCEL_TYPE)
-        await self._broker.publish(
-            subjects.control(tenant, request_id), Cancel().model_dump_json().encode(), envelope
+        await self._broker.publish_silent(
+            CONTROL,
+            subjects.control(tenant, request_id),
+            Cancel().model_dump_json().encode(),
+            envelope,
         )

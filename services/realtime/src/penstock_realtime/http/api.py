@@ -40,6 +40,9 @@ def build_api(
         Route(_RESPONSES, responses.create, methods=["POST"]),
         Route("/v1/responses/{response_id}", retrieval.retrieve, methods=["GET"]),
         Route("/v1/responses/{response_id}", retrieval.delete, methods=["DELETE"]),
+        Route(
+            "/v1/responses/{response_id}/input_items", retrieval.list_input_items, methods=["GET"]
+        ),
         Route("/v1/responses/{response_id}/cancel", retrieval.cancel, methods=["POST"]),
         Route("/v1/chat/completions", chat.create_chat_completion, methods=["POST"]),
         Route("/v1/embeddings", embeddings.create_embeddings, methods=["POST"]),

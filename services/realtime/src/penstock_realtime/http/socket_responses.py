@@ -181,7 +181,9 @@ class SocketResponses:
             )
             framing = Framing(server_sent=False, stream_id=stream_id)
             renderer = EventStream(head, framing, after)
-            await self._pass_on(events(following, renderer, after=delta_before(after), direct=self._outlet))
+            await self._pass_on(
+                events(following, renderer, after=delta_before(after), direct=self._outlet)
+            )
         except NotFoundError:
             sessions.ended(session, request_id)  # there is nothing to come back to
             raise

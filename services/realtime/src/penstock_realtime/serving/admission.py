@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from penstock_realtime.domain.generation_request import GenerationRequest
 from penstock_realtime.domain.response_object import ResponseHead
 from penstock_realtime.errors import RefusedError
-from penstock_realtime.ports import Budget, ModelCatalogue, Policy, RouterGateway
+from penstock_realtime.ports import Budget, CancelCommands, ModelCatalogue, Policy, RouterGateway
 from penstock_realtime.serving.conversation import Conversations
 from penstock_realtime.serving.following import Following, Sources
 from penstock_realtime.serving.resuming import open_content
-from penstock_shared.contracts.errors import ConflictError, NotFoundError, PermanentError
+from penstock_shared.contracts.errors import (
+    ConflictError,
+    NotFoundError,
+    PermanentError,
+    TransientError,
+    UnavailableError,
+)
 from penstock_shared.contracts.ids import keyed_request_id
 from penstock_shared.contracts.requests import (
     AUTO_MODEL,
@@ -69,6 +76,7 @@ class Admissions:
     limiter: RateLimiter
     models: ModelCatalogue
     router: RouterGateway
+    commands: CancelCommands
     sources: Sources
     conversations: Conversations
 
@@ -151,6 +159,10 @@ class Admissions:
             await feed.close()
             if isinstance(error, RefusedError | ConflictError):
                 self._settle(charged, 0, since_s)
+            elif isinstance(error, UnavailableError) and not call.keyed:
+                # It may be accepted all the same, and whoever tries again makes another one.
+                with suppress(TransientError):
+                    await self.commands.cancel(tenant, call.request_id)
             raise
         following = Following(self.sources, tenant, call.request_id, feed)
         head = _head(call, given, accepted)

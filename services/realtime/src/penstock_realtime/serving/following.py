@@ -135,7 +135,7 @@ class Following:
             elif not text.missing or not self._may_catch_up():
                 continue
             async for told in self._catch_up(
-                text, "expired" if returns and not text.begun else None
+                text, "expired" if returns and text.last == after else None
             ):
                 yield told
         yield text.finish(self._final)

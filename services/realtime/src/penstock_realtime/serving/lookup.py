@@ -117,12 +117,16 @@ class Lookup:
         Whatever runs can be cancelled, with `store` or without; what has ended stays as it is.
 
         Raises:
-            NotFoundError: this tenant has no such request; or it has ended, and as `facts`.
+            NotFoundError: this tenant has no such request; or it was deleted, and ends all the
+                same; or it has ended, and as `facts`.
             UnavailableError: the command could not be stored.
         """
         routed = await self._running(tenant, request_id)
         if routed is None:
             return await self.response(tenant, request_id)
+        if await self.deletions.deleted(tenant, request_id):
+            await self.commands.cancel(tenant, request_id)
+            raise _not_found(request_id)
         following = Following(
             self.sources, tenant, request_id, await self.sources.frames.open(tenant, request_id)
         )

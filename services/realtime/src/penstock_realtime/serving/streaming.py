@@ -53,8 +53,8 @@ async def events(
     first = True
     passage = None if direct is None else _Rendering(renderer, direct)
     with metrics.RUNNING.track_inprogress():
-        yield renderer.opening()
         try:
+            yield renderer.opening()
             async for told in following.pieces(after=after, passage=passage):
                 if told:
                     if first:
