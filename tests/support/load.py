@@ -153,9 +153,10 @@ class Load:
         async for event in events:
             if event["type"] == "error":
                 return "error event"
-            if event["sequence_number"] != number:
-                self.told.wrong.append(f"sequence {event['sequence_number']}, expected {number}")
-            number += 1
+            first = event.get("first_sequence_number", event["sequence_number"])
+            if first != number:
+                self.told.wrong.append(f"sequence {first}, expected {number}")
+            number = event["sequence_number"] + 1
             if event["type"] == "response.created":
                 self.told.accepted.add(parse_request_id(event["response"]["id"]))
             elif event["type"] == "response.output_text.delta":

@@ -254,6 +254,7 @@ async def test_a_gap_ends_the_stream_at_once() -> None:
         """A response whose early text has expired."""
 
         closed = False
+        lagging = False
 
         async def pieces(self, *, after: int | None, passage: object = None) -> AsyncIterator[Told]:
             assert (after, passage) == (None, None)

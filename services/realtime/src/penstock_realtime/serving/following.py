@@ -31,6 +31,8 @@ from penstock_shared.runtime.telemetry import log
 _SLACK_S: Final = 15.0
 """After deadline and sweep: time for the sweeper's own fact to be written and found."""
 _MAX_SILENCE_S: Final = 5.0
+_LAGS_FROM: Final = 16
+"""Frames that wait at once."""
 _ENDED_WITHOUT_FACT: Final = (
     "No end of this response is known although its deadline has passed: retrieve it by its id."
 )
@@ -69,6 +71,8 @@ class Following:
         self._tenant = tenant
         self._request_id = request_id
         self._feed = feed
+        self.lagging = False
+        """Much had come while the client was busy with what came before."""
         self._final: FinalFrame | None = None
         self._waited_s = 0.0
         self._caught_up_s = -math.inf
@@ -126,11 +130,13 @@ class Following:
                 yield told
         while self._final is None:
             frames = await self._next_frames(direct=direct)
+            self.lagging = len(frames) >= _LAGS_FROM
             yield self._feed_all(text, frames, "slow_reader" if self._feed.lossy else None)
             if self._final is not None:
                 break
             if self._feed.overflowed():
                 metrics.WS_REREAD.inc()
+                self.lagging = True
                 await self._ask_log()  # what was refused may have been the end
             elif not text.missing or not self._may_catch_up():
                 continue

@@ -27,8 +27,6 @@ class DirectWay(Protocol):
         ...
 
 
-_JOIN_FROM: Final = 16
-"""So many deltas waited while the last batch was written: the reader lags, or has come back."""
 _JOINED_BYTES: Final = 16 * 1024
 
 
@@ -60,7 +58,7 @@ async def events(
                     if first:
                         metrics.FIRST_BYTE_S.observe(time.perf_counter() - started_s)
                         first = False
-                    yield _rendered(renderer, told)
+                    yield _rendered(renderer, told, join=following.lagging)
             final = await following.final()
             if on_end is not None:
                 on_end(final)
@@ -87,12 +85,12 @@ class _Rendering:
         return self.way.ready()
 
     def tell(self, told: Told) -> None:
-        batch = _rendered(self.renderer, told)
+        batch = _rendered(self.renderer, told, join=False)
         if batch:
             self.way.write(batch)
 
 
-def _rendered(renderer: Renderer, told: Told) -> list[bytes]:
+def _rendered(renderer: Renderer, told: Told, *, join: bool) -> list[bytes]:
     if len(told) == 1 and isinstance(piece := told[0], Piece):
         return renderer.deltas([piece])
     batch: list[bytes] = []
@@ -100,18 +98,16 @@ def _rendered(renderer: Renderer, told: Told) -> list[bytes]:
     for one in told:
         if isinstance(one, Gap):
             metrics.GAPS_TOLD.labels(one.reason).inc()
-            batch += renderer.deltas(_joined(pieces))
+            batch += renderer.deltas(_joined(pieces) if join else pieces)
             batch += renderer.gap(one)
             pieces = []
         else:
             pieces.append(one)
-    return batch + renderer.deltas(_joined(pieces))
+    return batch + renderer.deltas(_joined(pieces) if join else pieces)
 
 
 def _joined(pieces: list[Piece]) -> list[Piece]:
-    """The same text in fewer events, when there are many."""
-    if len(pieces) < _JOIN_FROM:
-        return pieces
+    """The same text in fewer events: a reader that lags gets it sooner."""
     joined: list[Piece] = []
     run: list[Piece] = []
     size = 0
