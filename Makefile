@@ -14,6 +14,8 @@ WORKSPACE := -e 'shared[runtime]' -e services/realtime -e services/router -e ser
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 # Trust what the machine trusts (a company's proxy, say), as pip does; uv brings its own roots else.
 export UV_SYSTEM_CERTS := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),true,false)
+# Node as well has roots of its own.
+export NODE_EXTRA_CA_CERTS ?= $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt))
 PYTEST := $(BIN)/python -m pytest
 
 .PHONY: help install demo up test test-long check format bench lock models clean
