@@ -62,6 +62,10 @@ class EdgeProcess:
         self._process.kill()
         await self._process.wait()
 
+    async def listens(self) -> bool:
+        """Whether it takes connections."""
+        return await _listens(self.port)
+
     def signal(self, number: int) -> None:
         """Any signal."""
         assert self._process is not None

@@ -121,7 +121,7 @@ def test_a_call_has_no_content() -> None:
         (ErrorBody(message="m", type="invalid_request_error", code="erased"), 410),
         (ErrorBody(message="m", type="service_unavailable_error", code="model_failed"), 503),
         (ErrorBody(message="m", type="server_error", code="expired"), 504),
-        (ErrorBody(message="m", type="server_error", code="output_invalid"), 500),
+        (ErrorBody(message="m", type="server_error", code="output_invalid"), 422),
         (ErrorBody(message="m", type="something new", code="x"), 500),
         (None, 500),
     ],

@@ -178,8 +178,12 @@ _STATUS_OF_TYPE: Final = {
 }
 _STATUS_OF_CODE: Final = {
     kind.default_code: kind.http_status for kind in (NotFoundError, TooLargeError, ErasedError)
-} | {"expired": 504}
-"""Where the type alone says too little. Past its deadline a request is a gateway's timeout."""
+} | {
+    "expired": 504,  # a gateway's timeout
+    # Nothing is broken: the answer is not of the shape that was asked for.
+    **dict.fromkeys(("output_invalid", "output_truncated", "tool_not_called"), 422),
+}
+"""Where the type alone says too little."""
 
 
 def http_status_of(body: ErrorBody) -> int:
