@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
 import signal
 import socket
@@ -13,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 from tests.support.realtime import Account, add_account
 from tests.support.realtime_backend import PRICE, Backend
 
@@ -104,6 +107,7 @@ class Edges:
         self.account: Account
 
     async def __aenter__(self) -> Self:
+        await _answers(self._settings["redis_url"])
         root_key = os.urandom(32)
         key_file = self._directory / "root.key"
         key_file.write_text(base64.b64encode(root_key).decode())
@@ -146,6 +150,16 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+async def _answers(redis_url: str) -> None:
+    """Wait for a Redis that the test before this one may have killed."""
+    async with Redis.from_url(redis_url) as redis, asyncio.timeout(_STARTS_WITHIN_S):
+        while True:
+            with contextlib.suppress(RedisError, OSError):
+                await redis.ping()
+                return
+            await asyncio.sleep(0.05)
 
 
 async def _listens(port: int) -> bool:

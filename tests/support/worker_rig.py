@@ -30,7 +30,7 @@ from penstock_shared.contracts.requests import (
     routed_id,
 )
 from penstock_shared.contracts.responses import Cancel, Delta, FinalFrame, decode_delta
-from penstock_shared.contracts.streams import EVENTS, Bucket, job_consumer
+from penstock_shared.contracts.streams import CONTROL, EVENTS, Bucket, job_consumer
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.contracts.usage import Price
 from penstock_shared.runtime.broker import Broker, StoredMessage
@@ -186,8 +186,11 @@ class WorkerRig:
         return job, listener
 
     async def cancel(self, job: Job, tenant: str = TENANT) -> None:
-        await self.broker.jetstream.publish(
-            subjects.control(tenant, job.request_id), Cancel().model_dump_json().encode()
+        await self.broker.publish_silent(
+            CONTROL,
+            subjects.control(tenant, job.request_id),
+            Cancel().model_dump_json().encode(),
+            Envelope(id=f"{job.request_id}/cancel", source="/client", type="penstock.cancel"),
         )
 
     async def last_fact(self, job: Job) -> StoredMessage:

@@ -126,6 +126,6 @@ async def test_another_tenants_cancellation_means_nothing(rig: WorkerRig):
     job = await rig.route("a b c d")
     client = await rig.listen(job.request_id)
     await rig.cancel(job, tenant="mallory")
-    await rig.broker.jetstream.publish(f"v1.acme.control.{job.request_id.upper()}", b"nonsense")
+    await rig.broker.client.publish(f"v1.acme.control.{job.request_id.upper()}", b"nonsense")
     await rig.publish(job)
     assert (await client.final()).status is Status.COMPLETED
