@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from penstock_realtime.domain.renderer import Gap, GapReason, Piece, Told
+from penstock_realtime.domain.renderer import Gap, GapReason, Piece, Told, joined_literal
 from penstock_realtime.errors import DivergedError
 from penstock_shared.contracts.requests import Status
 from penstock_shared.contracts.responses import RUN_NUMBERS, Delta, FinalFrame
@@ -57,9 +57,7 @@ class Continuation:
     def delivered(self) -> str:
         """All text up to `_position`."""
         if self._unparsed:
-            # Literals are JSON strings of whole code points, so their insides join into one.
-            joined = b"".join([literal[1:-1] for literal in self._unparsed])
-            self._text += json.loads(b'"' + joined + b'"')
+            self._text += json.loads(joined_literal(self._unparsed))
             self._unparsed.clear()
         return self._text
 

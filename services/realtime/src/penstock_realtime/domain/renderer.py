@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from penstock_shared.contracts.errors import ErrorBody
@@ -17,6 +18,11 @@ class Piece(NamedTuple):
     last: int
     literal: bytes
     """The text as a JSON string literal."""
+
+
+def joined_literal(literals: Iterable[bytes]) -> bytes:
+    """One JSON string of several: each is whole code points, so their insides join."""
+    return b'"%b"' % b"".join([literal[1:-1] for literal in literals])
 
 
 GapReason: TypeAlias = Literal["expired", "slow_reader"]

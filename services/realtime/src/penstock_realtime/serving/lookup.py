@@ -18,8 +18,7 @@ from penstock_realtime.ports import (
     StoredResponses,
 )
 from penstock_realtime.serving.following import Following, Sources
-from penstock_realtime.serving.resuming import open_content, open_head
-from penstock_shared.contracts.errors import NotFoundError
+from penstock_realtime.serving.resuming import not_found, open_content, open_head
 from penstock_shared.contracts.requests import RequestEnded, RequestRouted
 from penstock_shared.contracts.responses import RequestState
 
@@ -47,7 +46,7 @@ class Lookup:
         """
         known = await self._known(tenant, request_id)
         if known is None or not known.routed.store or self._expired(known.routed):
-            raise _not_found(request_id)
+            raise not_found(request_id)
         return known
 
     async def response(self, tenant: str, request_id: str) -> dict[str, Any]:
@@ -90,7 +89,7 @@ class Lookup:
         """
         known = await self._known(tenant, request_id)
         if known is None:
-            raise _not_found(request_id)
+            raise not_found(request_id)
         routed, ended = known
         if ended is None:
             return RequestState(request_id=request_id, status="in_progress", model=routed.model)
@@ -126,7 +125,7 @@ class Lookup:
             return await self.response(tenant, request_id)
         if await self.deletions.deleted(tenant, request_id):
             await self.commands.cancel(tenant, request_id)
-            raise _not_found(request_id)
+            raise not_found(request_id)
         following = Following(
             self.sources, tenant, request_id, await self.sources.frames.open(tenant, request_id)
         )
@@ -168,8 +167,3 @@ class Lookup:
 
     def _expired(self, routed: RequestRouted) -> bool:
         return routed.accepted_at + self.retention <= self.sources.clock.now()
-
-
-def _not_found(request_id: str) -> NotFoundError:
-    msg = f"No response with the id {request_id!r}."
-    return NotFoundError(msg, code="response_not_found", param="response_id")

@@ -44,8 +44,7 @@ async def open_head(sources: Sources, routed: RequestRouted) -> ResponseHead:
 async def _routed(sources: Sources, tenant: str, request_id: str) -> RequestRouted:
     routed = await sources.facts.routed(tenant, request_id)
     if routed is None:
-        msg = f"No response with the id {request_id!r}."
-        raise NotFoundError(msg, code="response_not_found", param="response_id")
+        raise not_found(request_id)
     return routed
 
 
@@ -69,3 +68,9 @@ async def reattach(
         await feed.close()
         raise
     return head, Following(sources, tenant, request_id, feed)
+
+
+def not_found(request_id: str) -> NotFoundError:
+    """Nothing with this id is the tenant's, whatever it is to others (I8)."""
+    msg = f"No response with the id {request_id!r}."
+    return NotFoundError(msg, code="response_not_found", param="response_id")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from penstock_realtime import metrics
-from penstock_realtime.domain.renderer import Gap, Piece, Renderer, Told
+from penstock_realtime.domain.renderer import Gap, Piece, Renderer, Told, joined_literal
 from penstock_realtime.errors import DivergedError, FeedClosedError
 from penstock_realtime.serving.following import Following
 from penstock_shared.contracts.errors import PenstockError, public_error
@@ -121,6 +121,4 @@ def _joined(pieces: list[Piece]) -> list[Piece]:
 
 
 def _one(run: list[Piece]) -> Piece:
-    # Literals are JSON strings of whole code points, so their insides join into one.
-    literal = b'"%b"' % b"".join([piece.literal[1:-1] for piece in run])
-    return Piece(run[0].first, run[-1].last, literal)
+    return Piece(run[0].first, run[-1].last, joined_literal(piece.literal for piece in run))
