@@ -69,7 +69,6 @@ async def test_a_chat_is_streamed_with_its_usage(client: AsyncOpenAI) -> None:
     ]
     texts = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices]
     assert "".join(text or "" for text in texts) == whole.choices[0].message.content
-    assert len(texts) > 3
     assert chunks[-1].usage == whole.usage
 
 
@@ -93,7 +92,7 @@ async def test_an_answer_of_a_given_form(client: AsyncOpenAI) -> None:
         model="echo", messages=said('{"a": 1}'), response_format={"type": "json_object"}
     )
     assert anything.choices[0].message.content == '{"a": 1}'
-    with pytest.raises(openai.InternalServerError) as caught:
+    with pytest.raises(openai.UnprocessableEntityError) as caught:
         await client.chat.completions.create(
             model="echo", messages=said("no JSON"), response_format={"type": "json_object"}
         )
@@ -143,7 +142,7 @@ async def test_a_streamed_call_depends_on_the_choice(
 
 async def test_an_answer_that_had_to_be_a_call(client: AsyncOpenAI) -> None:
     """`required` and no call: an error, not a text that nobody asked for."""
-    with pytest.raises(openai.InternalServerError) as caught:
+    with pytest.raises(openai.UnprocessableEntityError) as caught:
         await client.chat.completions.create(
             model="echo",
             messages=said("just words"),
