@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from penstock_shared.contracts.ids import KeyId, TenantId
+from penstock_shared.contracts.quotas import Quota
 
 API_KEY_PREFIX: Final = "psk_"
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -167,6 +168,8 @@ class TenantRecord(BaseModel):
     weight: int = 1
     """Its share of the machines where tenants compete, relative to the others'."""
     identity_providers: tuple[IdentityProvider, ...] = ()
+    quotas: tuple[Quota, ...] = ()
+    """At most one for each unit and period."""
     created_at: datetime
 
 

@@ -8,7 +8,12 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from penstock_shared.contracts.ids import DataSubject, KeyId, ModelName, RequestId, TenantId
-from penstock_shared.contracts.requests import RequestRouted, Sampling
+from penstock_shared.contracts.requests import (
+    FIRST_ATTEMPT,
+    AttemptFailed,
+    RequestRouted,
+    Sampling,
+)
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.contracts.usage import Price
 
@@ -69,6 +74,23 @@ class Job(JobAddress):
             weight=routed.weight,
             final_attempt=routed.final_attempt,
             min_confidence=routed.min_confidence,
+        )
+
+    @classmethod
+    def after(cls, routed: RequestRouted, failed: AttemptFailed, sequence: int) -> Self | None:
+        """The job that follows `failed`, stored at `sequence`; None where the plan ends."""
+        done = failed.attempt - FIRST_ATTEMPT
+        if done >= len(routed.plan):
+            return None
+        following = routed.plan[done]
+        return cls.from_routed(routed, sequence).model_copy(
+            update={
+                "model": following.model,
+                "attempt": failed.attempt + 1,
+                "price": following.price,
+                "final_attempt": done + 1 == len(routed.plan),
+                "min_confidence": following.min_confidence,
+            }
         )
 
     @property

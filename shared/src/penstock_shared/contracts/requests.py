@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from penstock_shared.contracts.attempts import Attempt
 from penstock_shared.contracts.errors import ErrorBody
 from penstock_shared.contracts.ids import DataSubject, KeyId, ModelName, RequestId, RunId, TenantId
+from penstock_shared.contracts.quotas import Reserve
+from penstock_shared.contracts.routing import Candidate
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.contracts.usage import Price, Usage
 
@@ -22,6 +24,7 @@ MAX_INPUT_BYTES: Final = 256 * 1024
 MAX_TEXTS: Final = 256
 MAX_TOOLS: Final = 64
 MAX_DEADLINE_S: Final = 3600.0
+FIRST_ATTEMPT: Final = 1
 
 
 class Sampling(BaseModel):
@@ -115,6 +118,30 @@ class Decision(BaseModel):
     probability: float
     reason: str
     features: dict[str, float]
+    """Numbers that were computed from the content, never content (I10)."""
+    context: str = ""
+    """What learners learn from: the context vector, eight bits a number, base64."""
+    candidates: tuple[Candidate, ...] = ()
+    """Every model that could have been chosen; empty where the client named one."""
+    experiment: str | None = None
+    arm: Literal["baseline", "candidate"] | None = None
+    """On which side of the tenant's experiment the request is."""
+    expected_cost_microusd: float | None = None
+    """Of the whole plan, escalations included."""
+    exploration_microusd: float = 0.0
+    """What exploring is expected to cost here, more than the best known choice."""
+    learned_seq: int = 0
+    """How far the event log had been read when this was decided."""
+
+
+class NextAttempt(BaseModel):
+    """Who tries next when an answer fails its check."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: ModelName
+    price: Price
+    min_confidence: float | None = None
 
 
 class RequestRouted(BaseModel):
@@ -144,6 +171,10 @@ class RequestRouted(BaseModel):
     """An answer below it fails its check; 0 to 1, as `RequestEnded.confidence`."""
     store: bool = False
     """Whether realtime keeps the response beyond the event log's own time."""
+    plan: tuple[NextAttempt, ...] = ()
+    """Attempt 2, 3, …: who tries when the one before failed its check."""
+    reserves: tuple[Reserve, ...] = ()
+    """What was reserved of the tenant's quotas for each attempt; empty: it has none."""
 
     @property
     def model(self) -> str:

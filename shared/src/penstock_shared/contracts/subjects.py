@@ -56,6 +56,11 @@ def response_event(tenant: str, request_id: str) -> str:
     return _subject(tenant, "events", "response", parse_request_id(request_id))
 
 
+def feedback_event(tenant: str, request_id: str) -> str:
+    """What a client says of one answer."""
+    return _subject(tenant, "events", "feedback", parse_request_id(request_id))
+
+
 def topic_event(tenant: str, topic: str, fact: str) -> str:
     """A fact that belongs to no request, such as `account.key-created`."""
     return _subject(tenant, "events", subject_token(topic), subject_token(fact))
@@ -101,6 +106,11 @@ def usage_query() -> str:
     return _subject(PLATFORM, "usage", "query")
 
 
+def router_command(verb: str) -> str:
+    """Operator commands to the routers: `show-policy`, `set-policy`, …."""
+    return _subject(PLATFORM, "router", subject_token(verb))
+
+
 def models_state() -> str:
     """Operator's question to every worker: what have you loaded, and how does it do?"""
     return _subject(PLATFORM, "models", "state")
@@ -132,6 +142,7 @@ EVERY_JOB: Final = f"{VERSION}.*.jobs.>"
 EVERY_RESPONSE: Final = f"{VERSION}.*.responses.*"
 EVERY_CONTROL: Final = f"{VERSION}.*.control.*"
 EVERY_DEAD: Final = f"{VERSION}.*.dead.*"
+EVERY_ROUTER_COMMAND: Final = f"{VERSION}.{PLATFORM}.router.*"
 EVERY_ACCOUNTS: Final = f"{VERSION}.{PLATFORM}.accounts.*"
 
 

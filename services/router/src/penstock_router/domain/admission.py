@@ -9,6 +9,7 @@ from penstock_shared.contracts.errors import ErrorBody, PermanentError
 from penstock_shared.contracts.ids import unix_ms_of
 from penstock_shared.contracts.models import ModelRecord
 from penstock_shared.contracts.requests import (
+    FIRST_ATTEMPT,
     Admission,
     AttemptFailed,
     Decision,
@@ -19,7 +20,6 @@ from penstock_shared.contracts.requests import (
 from penstock_shared.contracts.streams import REQUEST_ID_MAX_AGE_S
 from penstock_shared.contracts.subjects import Lane
 
-FIRST_ATTEMPT: Final = 1
 _MAX_SKEW_S: Final = 300.0
 _EXPIRED: Final = ErrorBody(
     message="The request was not finished before its deadline. Send it again.",

@@ -1,0 +1,60 @@
+"""Quotas: the most that a tenant may use in a period, reserved before it is used (I4)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_AMOUNT: Final = 10**15
+
+
+class QuotaUnit(StrEnum):
+    """What is counted."""
+
+    REQUESTS = "requests"
+    TOKENS = "tokens"  # input and output together, of every attempt
+    MICROUSD = "microusd"
+
+
+class QuotaPeriod(StrEnum):
+    """Over which it is counted, in UTC."""
+
+    DAY = "day"
+    MONTH = "month"
+
+
+class Quota(BaseModel):
+    """One limit. Settled and reserved use together never exceed it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    unit: QuotaUnit
+    period: QuotaPeriod
+    limit: Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
+
+
+class Reserve(BaseModel):
+    """The most that one attempt of a request may use."""
+
+    model_config = ConfigDict(frozen=True)
+
+    attempt: Annotated[int, Field(ge=1)]
+    tokens: Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
+    microusd: Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
+
+
+def period_start(period: QuotaPeriod, at: datetime) -> datetime:
+    """When the period that holds `at` began, in UTC."""
+    day = at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return day if period is QuotaPeriod.DAY else day.replace(day=1)
+
+
+def period_end(period: QuotaPeriod, at: datetime) -> datetime:
+    """When the next period begins."""
+    start = period_start(period, at)
+    if period is QuotaPeriod.DAY:
+        return start + timedelta(days=1)
+    return (start + timedelta(days=32)).replace(day=1)
