@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
-from penstock_shared.contracts.usage import Price
+from penstock_shared.contracts.usage import Price, Usage
 
 
 class Attempt(Protocol):
@@ -49,6 +49,11 @@ class Attempt(Protocol):
     @property
     def price(self) -> Price:
         """Fixed when it was routed."""
+        ...
+
+    @property
+    def used_before(self) -> Usage:
+        """What the request's earlier attempts have used."""
         ...
 
     @property

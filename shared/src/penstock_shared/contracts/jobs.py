@@ -15,7 +15,7 @@ from penstock_shared.contracts.requests import (
     Sampling,
 )
 from penstock_shared.contracts.subjects import Lane
-from penstock_shared.contracts.usage import Price
+from penstock_shared.contracts.usage import NOTHING_USED, Price, Usage
 
 
 class JobAddress(BaseModel):
@@ -40,6 +40,8 @@ class JobAddress(BaseModel):
     deadline: datetime
     store: bool = False
     """As in `routed`: the terminal fact says it, too."""
+    used_before: Usage = NOTHING_USED
+    """What the request's earlier attempts have used: its client is told the sum."""
 
 
 class Job(JobAddress):
@@ -88,6 +90,7 @@ class Job(JobAddress):
                 "model": following.model,
                 "attempt": failed.attempt + 1,
                 "price": following.price,
+                "used_before": failed.used_so_far,
                 "final_attempt": done + 1 == len(routed.plan),
                 "min_confidence": following.min_confidence,
             }

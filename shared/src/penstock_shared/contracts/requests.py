@@ -14,7 +14,7 @@ from penstock_shared.contracts.ids import DataSubject, KeyId, ModelName, Request
 from penstock_shared.contracts.quotas import Reserve
 from penstock_shared.contracts.routing import Candidate
 from penstock_shared.contracts.subjects import Lane
-from penstock_shared.contracts.usage import Price, Usage
+from penstock_shared.contracts.usage import NOTHING_USED, Price, Usage
 
 AUTO_MODEL: Final = "auto"
 """The model name by which a client leaves the choice to the router."""
@@ -182,6 +182,11 @@ class RequestRouted(BaseModel):
         return self.decision.model
 
     @property
+    def used_before(self) -> Usage:
+        """It is about the first attempt."""
+        return NOTHING_USED
+
+    @property
     def routed_at(self) -> datetime:
         """What the other facts call the time of this one."""
         return self.accepted_at
@@ -226,6 +231,9 @@ class RequestEnded(BaseModel):
     status: Status
     reason: Reason
     usage: Usage
+    """Of this attempt, at its price: billing counts each attempt by the fact that ended it."""
+    used_before: Usage = NOTHING_USED
+    """What the earlier attempts have used."""
     price: Price
     output: str | None
     """Sealed text, bound to the field name "output"; None when there is none."""
@@ -244,6 +252,11 @@ class RequestEnded(BaseModel):
     """As in `routed`: whoever archives facts need not have seen that one."""
     routed_at: datetime
     ended_at: datetime
+
+    @property
+    def total_usage(self) -> Usage:
+        """Of all attempts: what the request is billed, and what clients are told."""
+        return self.used_before + self.usage
 
     @classmethod
     def unstarted(
@@ -267,7 +280,8 @@ class RequestEnded(BaseModel):
             run=None,
             status=status,
             reason=reason,
-            usage=Usage(input_tokens=0, output_tokens=0),
+            usage=NOTHING_USED,
+            used_before=attempt.used_before,
             price=attempt.price,
             output=None,
             timings=Timings(queued_ms=waited_ms, first_token_ms=None, total_ms=waited_ms),
@@ -298,6 +312,8 @@ class AttemptFailed(BaseModel):
     detail: str
     """What was wrong, sealed, bound to the field name "check": it may quote the answer (I10)."""
     usage: Usage
+    used_before: Usage = NOTHING_USED
+    """What the attempts before this one have used."""
     price: Price
     output: str
     """The sealed answer, bound to the field name "output"."""
@@ -306,6 +322,11 @@ class AttemptFailed(BaseModel):
     store: bool = False
     routed_at: datetime
     failed_at: datetime
+
+    @property
+    def used_so_far(self) -> Usage:
+        """With this attempt: `used_before` of the next one."""
+        return self.used_before + self.usage
 
 
 RequestFact: TypeAlias = RequestRouted | AttemptFailed | RequestEnded

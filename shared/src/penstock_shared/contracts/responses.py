@@ -89,6 +89,7 @@ class FinalFrame(BaseModel):
     called: int | None = None
     text: str
     usage: Usage
+    """Of all attempts: what is billed."""
     error: ErrorBody | None = None
 
     @classmethod
@@ -106,7 +107,7 @@ class FinalFrame(BaseModel):
             delta_numbers=ended.delta_numbers,
             called=ended.called,
             text=text,
-            usage=ended.usage,
+            usage=ended.total_usage,
             error=ended.error,
         )
 

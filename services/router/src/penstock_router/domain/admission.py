@@ -88,5 +88,7 @@ def expired_fact(last: RequestRouted | AttemptFailed, now: datetime) -> RequestE
         last, now, status=Status.FAILED, reason="expired", error=_EXPIRED
     )
     if isinstance(last, AttemptFailed):
-        return ended.model_copy(update={"attempt": last.attempt + 1})
+        return ended.model_copy(
+            update={"attempt": last.attempt + 1, "used_before": last.used_so_far}
+        )
     return ended

@@ -83,6 +83,6 @@ class SubmissionLimits:
         except TransientError:
             return  # the charge stays, and drains
         if found is not None and isinstance(found[1], RequestEnded):
-            usage = found[1].usage
+            usage = found[1].total_usage
             used = usage.input_tokens + usage.output_tokens
             self._limiter.settle(demand, used, self._clock.monotonic_s() - since_s)
