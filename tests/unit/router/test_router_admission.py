@@ -14,6 +14,7 @@ from penstock_router.domain.admission import (
 )
 from penstock_router.domain.decision import decide
 from penstock_router.domain.features import features_of
+from penstock_router.domain.lexicon import Lexicon
 from penstock_router.handlers.doors import request_id_of
 from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.ids import keyed_request_id, uuid7
@@ -47,7 +48,7 @@ def made_at(when: datetime) -> str:
 
 def routed() -> RequestRouted:
     content = Content(messages=(ChatMessage(role="user", content="hi"),))
-    decision, model = decide("auto", (MODEL,), content, features_of(content))
+    decision, model = decide("auto", (MODEL,), content, features_of(content, Lexicon()))
     admission = Admission(
         request_id=made_at(NOW), key_id="k1", data_subject="u1", content="sealed", deadline_s=5
     )

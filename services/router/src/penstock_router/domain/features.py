@@ -2,25 +2,67 @@
 
 from __future__ import annotations
 
-import re
+import base64
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from enum import IntFlag
+from functools import cached_property
+from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock_router.domain.lexicon import Lexicon
 from penstock_shared.contracts.requests import Content
 
-_WORD: Final = re.compile(r"\w+")
-_SENTENCE_END: Final = re.compile(r"[.!?]+(?:\s|$)")
-_REVISION: Final = re.compile(
-    r"\b(?:no,|not|instead|actually|make that|cancel|forget|scratch|rather|also|another|sorry|"
-    r"nein|doch|lieber|statt|streich|storni\w*|außerdem|zusätzlich)\b",
-    re.IGNORECASE,
+CONTEXT_TEXT_DIMS: Final = 32
+"""How much of a text's vector is logged and learned from."""
+_SHORTEST_TEXT: Final = 8
+"""Tokens; the vector of a shorter text would say which words it was made of."""
+_NUMBERS: Final = 8
+CONTEXT_DIMS: Final = 1 + _NUMBERS + CONTEXT_TEXT_DIMS
+"""1, the numbers of `Features._scaled`, the text's vector."""
+_STEPS: Final = 127
+_TEXT_GAIN: Final = 2.0
+"""A vector of length 1 has small numbers: more of the eight bits are used."""
+_MOST_SCHEMA_NODES: Final = 2_000
+_LENGTH_BANDS: Final = ((32, "short"), (128, "medium"), (512, "long"))
+_STRICTNESS_BANDS: Final = ((0.001, "free"), (0.5, "loose"))
+_BOUNDS: Final = frozenset(
+    (
+        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+        *("minLength", "maxLength", "pattern", "format", "const"),
+        *("minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties"),
+    )
 )
-_CONJUNCTION: Final = re.compile(r"\b(?:and|und|plus)\b|[,;&]", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+class Domain(IntFlag):
+    """What a request seems to be about, each found by a count."""
+
+    CODE = 1
+    MATH = 2
+    NUMBERS = 4
+    QUESTION = 8
+    LIST = 16
+    REVISION = 32
+    FOREIGN = 64
+    TOOLS = 128
+
+
+_MAIN: Final = (
+    (Domain.TOOLS, "tools"),
+    (Domain.CODE, "code"),
+    (Domain.MATH, "math"),
+    (Domain.REVISION, "revision"),
+    (Domain.LIST, "list"),
+)
+
+
+@dataclass(frozen=True)
 class Features:
-    """Counts over the user's turns, or over the texts."""
+    """Counts over the user's turns, or over the texts, and where the text points."""
 
     words: int
     sentences: int
@@ -29,6 +71,15 @@ class Features:
     revisions: int
     """Words by which people correct or extend what they said."""
     turns: int
+    token_count: int
+    """Of the text, estimated without any model's own tokenizer."""
+    json_schema_strictness: float
+    """0: no schema; towards 1 with depth, required fields, enums and bounds."""
+    domain_flags: Domain
+    text: NDArray[np.float32]
+    """(TEXT_DIMS,), of length 1 or 0."""
+    terms: NDArray[np.uint32]
+    """A hash of each word in the order of the text: for the classifier, never logged."""
 
     def as_numbers(self) -> dict[str, float]:
         """The form in which they are logged with the decision."""
@@ -38,17 +89,128 @@ class Features:
             "listed": self.listed,
             "revisions": self.revisions,
             "turns": self.turns,
+            "token_count": self.token_count,
+            "json_schema_strictness": round(self.json_schema_strictness, 4),
+            "domain_flags": int(self.domain_flags),
         }
 
+    def shape(self) -> str:
+        """Of the task: one of a few dozen words, by which failures are counted."""
+        strictness = _band(self.json_schema_strictness, _STRICTNESS_BANDS, "strict")
+        length = _band(self.token_count, _LENGTH_BANDS, "huge")
+        main = next((word for flag, word in _MAIN if flag & self.domain_flags), "plain")
+        return f"{strictness}-{length}-{main}"
 
-def features_of(content: Content) -> Features:
-    """Compute the features of a conversation, or of texts."""
+    def context(self) -> str:
+        """The context vector, eight bits a number, base64: what is logged and decided on."""
+        return self._packed
+
+    @cached_property
+    def _packed(self) -> str:
+        text = self.text[:CONTEXT_TEXT_DIMS] * np.float32(_TEXT_GAIN)
+        if self.token_count < _SHORTEST_TEXT:
+            text = np.zeros(CONTEXT_TEXT_DIMS, np.float32)
+        numbers = np.concatenate((self._scaled(), text))
+        steps = np.rint(np.clip(numbers, -1, 1) * _STEPS).astype(np.int8)
+        return base64.b64encode(steps.tobytes()).decode()
+
+    def _scaled(self) -> NDArray[np.float32]:
+        """1, and numbers that mostly lie between -1 and 1."""
+        flags = self.domain_flags
+        return np.array(
+            (
+                1.0,
+                math.log1p(self.token_count) / 4 - 1,
+                self.json_schema_strictness,
+                min(1.0, self.listed / max(1, self.words) * 4),
+                min(1.0, self.revisions / 4),
+                min(1.0, (self.turns - 1) / 8),
+                float(bool(flags & Domain.CODE)),
+                float(bool(flags & Domain.MATH)),
+                float(bool(flags & Domain.NUMBERS)),
+            ),
+            np.float32,
+        )
+
+
+def features_of(content: Content, lexicon: Lexicon) -> Features:
+    """Compute the features of a conversation, or of texts, in bounded time."""
     said = [turn.content for turn in content.messages if turn.role == "user"]
-    text = "\n".join((*said, *content.texts))
+    reading = lexicon.read("\n".join((*said, *content.texts)))
+    counts = reading.counts
     return Features(
-        words=len(_WORD.findall(text)),
-        sentences=max(1, len(_SENTENCE_END.findall(text))),
-        listed=len(_CONJUNCTION.findall(text)),
-        revisions=len(_REVISION.findall(text)),
+        words=int(counts["words"]),
+        sentences=max(1, int(counts["sentences"])),
+        listed=int(counts["listed"]),
+        revisions=int(counts["revisions"]),
         turns=len(content.messages),
+        token_count=reading.token_count,
+        json_schema_strictness=_strictness(content.output_schema),
+        domain_flags=_flags(counts, tools=bool(content.tools)),
+        text=reading.vector,
+        terms=reading.terms,
     )
+
+
+def unpack_context(packed: str) -> NDArray[np.float64]:
+    """The numbers of a logged context, (CONTEXT_DIMS,); the first one is 1.
+
+    Raises:
+        ValueError: it was packed by another version, or not at all.
+    """
+    raw = base64.b64decode(packed, validate=True)
+    if len(raw) != CONTEXT_DIMS:
+        msg = f"a context has {CONTEXT_DIMS} numbers, this one {len(raw)}"
+        raise ValueError(msg)
+    return np.frombuffer(raw, np.int8).astype(np.float64) / _STEPS
+
+
+def _band(value: float, bands: tuple[tuple[float, str], ...], above: str) -> str:
+    return next((name for limit, name in bands if value < limit), above)
+
+
+def _flags(counts: Mapping[str, float], *, tools: bool) -> Domain:
+    words = max(1.0, counts["words"])
+    found = (
+        (Domain.CODE, counts["code"] > max(2.0, 0.05 * words)),
+        (Domain.MATH, counts["math"] > max(1.0, 0.02 * words)),
+        (Domain.NUMBERS, counts["numbers"] > 1),
+        (Domain.QUESTION, counts["questions"] > 0),
+        (Domain.LIST, counts["listed"] > max(2.0, 0.1 * words)),
+        (Domain.REVISION, counts["revisions"] > 0),
+        (Domain.FOREIGN, counts["foreign"] > 0.2 * words),
+        (Domain.TOOLS, tools),
+    )
+    flags = Domain(0)
+    for flag, is_set in found:
+        if is_set:
+            flags |= flag
+    return flags
+
+
+def _strictness(schema: dict[str, Any] | None) -> float:
+    """How much a schema asks for: 1 - exp(-(depth/4 + required/8 + enums/4 + bounds/8)).
+
+    References are not followed, and only so many nodes are looked at: neither a recursive nor an
+    enormous schema takes long.
+    """
+    if schema is None:
+        return 0.0
+    deepest = required = enums = bounds = 0
+    waiting: list[tuple[Any, int]] = [(schema, 1)]
+    for _ in range(_MOST_SCHEMA_NODES):
+        if not waiting:
+            break
+        node, depth = waiting.pop()
+        room = _MOST_SCHEMA_NODES - len(waiting)
+        if isinstance(node, list):
+            waiting.extend((each, depth) for each in node[: max(0, room)])
+        elif isinstance(node, dict):
+            deepest = max(deepest, depth)
+            needed = node.get("required")
+            required += len(needed) if isinstance(needed, list) else 0
+            enums += "enum" in node
+            bounds += len(_BOUNDS.intersection(node))
+            children = [each for each in node.values() if isinstance(each, dict | list)]
+            waiting.extend((each, depth + 1) for each in children[: max(0, room)])
+    return 1 - math.exp(-(deepest / 4 + required / 8 + enums / 4 + bounds / 8))

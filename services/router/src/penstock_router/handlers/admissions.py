@@ -11,6 +11,7 @@ from penstock_router.domain.admission import deadline_s_of, refuse_stale_id, rou
 from penstock_router.domain.decision import decide
 from penstock_router.domain.fair_share import fair_lane
 from penstock_router.domain.features import features_of
+from penstock_router.domain.lexicon import Lexicon
 from penstock_router.domain.open_requests import OpenRequests
 from penstock_router.domain.queue_load import QueueLoad
 from penstock_router.ports import RequestLog
@@ -59,6 +60,7 @@ class Admissions:
         source: str,
     ) -> None:
         self._log = log
+        self._lexicon = Lexicon()
         self._models = models
         self._tenants = tenants
         self._open = open_requests
@@ -109,7 +111,10 @@ class Admissions:
         refuse_stale_id(admission.request_id, now)
         _refuse_unwieldy(content)
         decision, model = decide(
-            admission.model, tuple(self._models.values()), content, features_of(content)
+            admission.model,
+            tuple(self._models.values()),
+            content,
+            features_of(content, self._lexicon),
         )
         record = self._tenants.get(tenant)
         weight = 1 if record is None else record.weight
