@@ -12,6 +12,28 @@ from penstock_shared.contracts.ids import KeyId, ModelName, RequestId, TenantId
 GOOD_FROM: Final = 0.5
 """An answer with this score or more counts as right."""
 
+Score = Annotated[float, Field(ge=0, le=1)]
+"""Of an answer: 0 is useless, 1 is right."""
+
+
+class GiveFeedback(BaseModel):
+    """A judgement on `v1.<tenant>.requests.feedback`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    request_id: str
+    score: Score
+
+
+class FeedbackGiven(BaseModel):
+    """The answer to it, and to its repetition."""
+
+    model_config = ConfigDict(frozen=True)
+
+    request_id: RequestId
+    score: Score
+    given_at: datetime
+
 
 class ResponseFeedback(BaseModel):
     """On `v1.<tenant>.events.feedback.<request>`; expected-last-sequence 0 lets one in."""
@@ -26,8 +48,7 @@ class ResponseFeedback(BaseModel):
     model: ModelName
     """That gave the answer."""
     attempt: int
-    score: Annotated[float, Field(ge=0, le=1)]
-    """0 is useless, 1 is right."""
+    score: Score
     given_at: datetime
 
 

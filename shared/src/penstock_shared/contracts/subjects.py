@@ -41,6 +41,11 @@ def request_get(tenant: str) -> str:
     return _subject(tenant, "requests", "get")
 
 
+def request_feedback(tenant: str) -> str:
+    """Request/reply to realtime: how good the answer to a request was."""
+    return _subject(tenant, "requests", "feedback")
+
+
 def queue(tenant: str) -> str:
     """The durable front door for tenants that fire and forget."""
     return _subject(tenant, "requests", "queue")
@@ -134,6 +139,7 @@ def audit_checkpoint() -> str:
 EVERY_SUBMIT: Final = f"{VERSION}.*.requests.submit"
 EVERY_ADMITTED: Final = f"{VERSION}.*.requests.admitted"
 EVERY_REQUEST_GET: Final = f"{VERSION}.*.requests.get"
+EVERY_REQUEST_FEEDBACK: Final = f"{VERSION}.*.requests.feedback"
 EVERY_QUEUE: Final = f"{VERSION}.*.requests.queue"
 EVERY_EVENT: Final = f"{VERSION}.*.events.>"
 EVERY_REQUEST_EVENT: Final = f"{VERSION}.*.events.request.*"
@@ -199,7 +205,12 @@ def tenant_permissions(tenant: str, *, may_write: bool = True) -> TenantPermissi
 
     Whoever may only read can ask for a request's state and hear its answer.
     """
-    writing = (submit(tenant), queue(tenant), _subject(tenant, "control", "*"))
+    writing = (
+        submit(tenant),
+        queue(tenant),
+        request_feedback(tenant),
+        _subject(tenant, "control", "*"),
+    )
     return TenantPermissions(
         publish=(*(writing if may_write else ()), request_get(tenant)),
         subscribe=(_subject(tenant, "responses", "*"), f"{inbox_prefix(tenant)}.>"),
