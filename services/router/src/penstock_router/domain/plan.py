@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from penstock_router.domain.outcome import Estimate
 from penstock_shared.contracts.models import ModelRecord
@@ -95,7 +95,14 @@ def plans_for(
     `checked`: whether the client asked for an output of a given form. A model is part of an
     escalation only if its answer is expected within an equal share of the deadline.
     """
-    raise NotImplementedError
+    steps = [_step(option, rules.error_penalty_microusd) for option in options]
+    if rules.max_attempts == 1 or not (checked or rules.min_confidence is not None):
+        return tuple(_plan((step,), None) for step in steps)
+    able = sorted((step for step in steps if _in_time(step, deadline_ms, rules)), key=_order)
+    return tuple(
+        _plan(_cheapest_from(step, able, rules.max_attempts), rules.min_confidence)
+        for step in steps
+    )
 
 
 def schema_check(*, failure_rate: float, observations: float, p_correct: float) -> Check:
@@ -103,4 +110,95 @@ def schema_check(*, failure_rate: float, observations: float, p_correct: float) 
 
     Only wrong answers fail it, so that it finds failure rate / P(wrong) of them.
     """
-    raise NotImplementedError
+    p_wrong = 1 - p_correct
+    if p_wrong <= 0:
+        return Check(_CATCHES_AT_FIRST)
+    found = observations * min(1.0, failure_rate / p_wrong)
+    return Check((found + _CATCHES_WEIGHT * _CATCHES_AT_FIRST) / (observations + _CATCHES_WEIGHT))
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """An option with the numbers of the formula above."""
+
+    option: PlanOption
+    fails: float
+    """f: that its answer fails its check."""
+    loss_before: float
+    """a: what it costs where another one may follow."""
+    loss_last: float
+    """b: what it costs as the last one, or alone."""
+
+    @property
+    def name(self) -> str:
+        return self.option.model.name
+
+
+_Chain: TypeAlias = tuple[float, tuple[_Step, ...]]
+"""The loss of some models one after the other, and the models."""
+
+
+def _step(option: PlanOption, penalty_microusd: float) -> _Step:
+    p, check, cost = option.estimate.p_correct, option.check, option.cost_microusd
+    return _Step(
+        option,
+        fails=check.catches * (1 - p) + check.false_alarms * p,
+        loss_before=cost + penalty_microusd * (1 - p) * (1 - check.catches),
+        loss_last=cost + penalty_microusd * (1 - p),
+    )
+
+
+def _in_time(step: _Step, deadline_ms: float, rules: PolicyRules) -> bool:
+    latency_ms = step.option.latency_ms
+    return latency_ms is None or latency_ms <= deadline_ms / rules.max_attempts
+
+
+def _order(step: _Step) -> tuple[float, str]:
+    """The best order of any given models before a given last one: ascending a / (1 - f).
+
+    Two neighbours i, j are in order when a(i) + f(i)·a(j) <= a(j) + f(j)·a(i), whatever follows.
+    """
+    passes = 1 - step.fails
+    return (step.loss_before / passes if passes > 0 else math.inf, step.name)
+
+
+def _cheapest_from(first: _Step, able: Sequence[_Step], attempts: int) -> tuple[_Step, ...]:
+    """The chain of the least loss that begins with `first`: it alone, or others after it."""
+    best: _Chain = first.loss_last, (first,)
+    others = [step for step in able if step is not first]
+    if len(others) == len(able):  # it would not answer in time for another one to follow
+        return best[1]
+    for last in others:
+        # tails[r]: the best of at most r of the models looked at so far, then `last`.
+        tails: list[_Chain] = [(last.loss_last, (last,))] * (attempts - 1)
+        for step in reversed(others):
+            for room in range(attempts - 2, 0, -1) if step is not last else ():
+                after_loss, after = tails[room - 1]
+                loss = step.loss_before + step.fails * after_loss
+                if loss < tails[room][0]:
+                    tails[room] = loss, (step, *after)
+        tail_loss, tail = tails[-1]
+        loss = first.loss_before + first.fails * tail_loss
+        if loss < best[0]:
+            best = loss, (first, *tail)
+    return best[1]
+
+
+def _plan(chain: tuple[_Step, ...], min_confidence: float | None) -> Plan:
+    last = chain[-1].option
+    cost, p_correct, sway = last.cost_microusd, last.estimate.p_correct, 1.0
+    for step in reversed(chain[:-1]):
+        p, check = step.option.estimate.p_correct, step.option.check
+        # The derivative of the next line by p: how far the result follows this model's estimate.
+        sway = 1 - check.false_alarms - (check.catches - check.false_alarms) * p_correct
+        p_correct = p * (1 - check.false_alarms) + step.fails * p_correct
+        cost = step.option.cost_microusd + step.fails * cost
+    first = chain[0].option.estimate
+    return Plan(
+        models=tuple(step.option.model for step in chain),
+        expected_cost_microusd=cost,
+        p_correct=min(1.0, p_correct),
+        deviation=abs(sway) * first.deviation,
+        observations=first.observations,
+        min_confidence=min_confidence if len(chain) > 1 else None,
+    )
