@@ -50,7 +50,7 @@ class Model:
 
     def __init__(self, directory: Path, threads: int = 1) -> None:
         """Load the CTranslate2 files and the tokenizer of `directory`."""
-        self._generator = ctranslate2.Generator(
+        self._generator: Any = ctranslate2.Generator(
             str(directory),
             device="cpu",
             compute_type="int8",
@@ -59,16 +59,12 @@ class Model:
         )
         self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
         self._encoder = Encoder(self._tokenizer)
+        self._end = vocabulary.id_of(self._tokenizer, vocabulary.END)
 
     def answer(self, dialogues: list[Dialogue]) -> list[str]:
         """The next assistant turn of each conversation; a call begins with `<|call|>`."""
-        encoded = self._encoder.encode(dialogues)
-        prompts = [
-            [self._tokenizer.id_to_token(token) for token in ids] + [vocabulary.ASSISTANT]
-            for ids, _ in encoded
-        ]
         results = self._generator.generate_batch(
-            prompts,
+            self.prompts(dialogues),
             max_batch_size=BATCH_TOKENS,
             batch_type="tokens",
             max_length=ANSWER_TOKENS,
@@ -76,6 +72,39 @@ class Model:
             include_prompt_in_result=False,
         )
         return [self._text(result.sequences_ids[0]) for result in results]
+
+    def prompts(self, dialogues: list[Dialogue]) -> list[list[str]]:
+        """Each conversation's tokens, ready for the assistant's turn."""
+        return [
+            [str(self._tokenizer.id_to_token(token)) for token in ids] + [vocabulary.ASSISTANT]
+            for ids, _ in self._encoder.encode(dialogues)
+        ]
+
+    def scored(self, prompt: list[str]) -> tuple[str, list[float]]:
+        """The answer to one prompt, and the log-probability of each token but the end."""
+        tokens: list[int] = []
+        log_probs: list[float] = []
+
+        def on_token(step: Any) -> bool:
+            if step.token_id != self._end:
+                tokens.append(step.token_id)
+                log_probs.append(step.log_prob)
+            return False
+
+        self._generator.generate_batch(
+            [prompt],
+            max_length=ANSWER_TOKENS,
+            end_token=vocabulary.END,
+            include_prompt_in_result=False,
+            return_scores=True,
+            callback=on_token,
+        )
+        return self._text(tokens), log_probs
+
+    def close(self) -> None:
+        """Free the model. Left to the interpreter's exit, its threads can abort the process."""
+        self._generator.unload_model()
+        self._generator = None
 
     def _text(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=False))
