@@ -30,7 +30,7 @@ class BehindLog:
     async def last_fact(self, *_: object) -> tuple[int, RequestRouted] | None:
         return self._found
 
-    async def write_expired(self, *_: object, **__: object) -> None:
+    async def write_ended(self, *_: object, **__: object) -> None:
         raise SequenceConflictError("Another message stands there already.")
 
 

@@ -34,3 +34,17 @@ RATE_LIMIT_FALLBACKS: Final = Counter(
     "router_rate_limit_fallbacks_total",
     "Decisions taken by this replica alone because Redis did not answer.",
 )
+ESCALATIONS: Final = Counter(
+    "router_escalations_total", "Jobs of attempts after the first, by the model to try.", ["model"]
+)
+LEARNER_BEHIND: Final = Gauge(
+    "router_learner_behind", "Facts of the event log that this router has not learned from yet."
+)
+FACTS_REJECTED: Final = Counter(
+    "router_facts_rejected_total", "Facts that nothing was learned from, as they are malformed."
+)
+SNAPSHOTS_REJECTED: Final = Counter(
+    "router_snapshots_rejected_total",
+    "Snapshots of learned state that could not be used: it was rebuilt from the event log.",
+    ["reason"],
+)

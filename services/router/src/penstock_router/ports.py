@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from penstock_shared.contracts.jobs import Job
 from penstock_shared.contracts.requests import RequestEnded, RequestFact, RequestRouted
 
 
@@ -29,16 +30,22 @@ class RequestLog(Protocol):
         """
         ...
 
-    async def publish_job(
-        self, routed: RequestRouted, sequence: int, *, source: str, traceparent: str | None
-    ) -> None:
-        """Publish the job that `routed` calls for; a repetition is identical."""
-        ...
-
-    async def write_expired(self, ended: RequestEnded, expected_seq: int, *, source: str) -> None:
-        """Write the sweeper's terminal, and the final frame after it.
+    async def routed(self, tenant: str, request_id: str) -> RequestRouted | None:
+        """The request's first fact; None where the log has none, or has it no more.
 
         Raises:
-            SequenceConflictError: somebody else ended it first.
+            UnavailableError: the log does not answer, or the fact cannot be read.
+        """
+        ...
+
+    async def publish_job(self, job: Job, *, source: str, traceparent: str | None) -> None:
+        """Publish the job of an attempt; a repetition is identical."""
+        ...
+
+    async def write_ended(self, ended: RequestEnded, expected_seq: int, *, source: str) -> None:
+        """Write a terminal for an attempt that nobody runs, and the final frame after it.
+
+        Raises:
+            SequenceConflictError: somebody else wrote the next fact first.
         """
         ...

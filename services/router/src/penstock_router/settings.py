@@ -27,3 +27,5 @@ class Settings(LimitSettings):
     """Requests that a tenant of weight 1 may have open before more go to the over-share lane."""
     queue_limit: Annotated[int, Field(ge=1)] = 10_000
     """Jobs that may wait for a model whose record sets no limit of its own."""
+    snapshot_every_s: Annotated[float, Field(gt=0)] = 60.0
+    """How often what was learned is kept in the bucket `router`; a start reads the rest anew."""

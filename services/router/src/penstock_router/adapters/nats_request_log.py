@@ -53,11 +53,12 @@ class NatsRequestLog:
         found = await self._reader.last_fact(tenant, request_id)
         return None if found is None else (found.sequence, found.fact)
 
-    async def publish_job(
-        self, routed: RequestRouted, sequence: int, *, source: str, traceparent: str | None
-    ) -> None:
+    async def routed(self, tenant: str, request_id: str) -> RequestRouted | None:
+        """Read the first message of the request's subject."""
+        return await self._reader.routed(tenant, request_id)
+
+    async def publish_job(self, job: Job, *, source: str, traceparent: str | None) -> None:
         """Publish the job. Dedup is a convenience; the terminal's ELS is the guarantee."""
-        job = Job.from_routed(routed, sequence)
         await self._broker.publish(
             subjects.job(job.tenant, job.model, job.lane),
             job.model_dump_json().encode(),
@@ -65,13 +66,13 @@ class NatsRequestLog:
                 id=job.id,
                 source=source,
                 type=_JOB_TYPE,
-                time=routed.accepted_at,
+                time=job.routed_at,
                 traceparent=child_traceparent(traceparent),
             ),
             deduplicate=True,
         )
 
-    async def write_expired(self, ended: RequestEnded, expected_seq: int, *, source: str) -> None:
+    async def write_ended(self, ended: RequestEnded, expected_seq: int, *, source: str) -> None:
         """Terminal first, frame second: whoever writes a terminal publishes the frame."""
         await self._broker.publish(
             subjects.request_event(ended.tenant, ended.request_id),

@@ -51,9 +51,14 @@ class Sweeper:
         *,
         source: str,
         on_ended: Callable[[str], None] = lambda _: None,
+        on_fact: Callable[[StoredMessage], None] = lambda _: None,
     ) -> None:
-        """`on_ended` hears the subject of every request whose terminal is folded."""
+        """`on_ended` hears the subject of every request whose terminal is folded.
+
+        `on_fact` hears every fact, without its payload; at the start only each request's last one.
+        """
         self._on_ended = on_ended
+        self._on_fact = on_fact
         self._log = request_log
         self._open = open_requests
         self._clock = clock
@@ -104,6 +109,8 @@ class Sweeper:
             self._open.fold_open(message.subject, message.sequence, self._deadline_unix_s(message))
         else:
             log().warning("sweep.unknown_fact", sequence=message.sequence)
+            return
+        self._on_fact(message)
 
     async def _sweep(self) -> None:
         while True:
@@ -135,7 +142,7 @@ class Sweeper:
         if isinstance(fact, RequestEnded):
             return
         ended = expired_fact(fact, self._clock.now())
-        await self._log.write_expired(ended, sequence, source=self._source)
+        await self._log.write_ended(ended, sequence, source=self._source)
         metrics.EXPIRED.inc()
         log().info("request.expired", request_id=request_id)
 

@@ -14,10 +14,12 @@ from penstock_router.domain.features import features_of
 from penstock_router.domain.lexicon import Lexicon
 from penstock_router.domain.open_requests import OpenRequests
 from penstock_router.domain.queue_load import QueueLoad
+from penstock_router.handlers.escalations import due_job
 from penstock_router.ports import RequestLog
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.errors import TransientError, UnavailableError
+from penstock_shared.contracts.jobs import Job
 from penstock_shared.contracts.models import ModelRecord
 from penstock_shared.contracts.output_schema import refuse_unwieldy_schema
 from penstock_shared.contracts.requests import (
@@ -98,7 +100,8 @@ class Admissions:
             return await self._readmit(tenant, admission.request_id, trace)
         finally:
             self._open.finish(subject)
-        await self._log.publish_job(routed, sequence, source=self._source, traceparent=trace)
+        job = Job.from_routed(routed, sequence)
+        await self._log.publish_job(job, source=self._source, traceparent=trace)
         metrics.ADMISSIONS.labels("accepted").inc()
         metrics.TIER.labels(routed.model, routed.lane.value).inc()
         return _accepted(routed)
@@ -156,8 +159,9 @@ class Admissions:
             raise TransientError(msg, code="event_log_unavailable")
         sequence, fact = found
         metrics.ADMISSIONS.labels("repeated").inc()
-        if isinstance(fact, RequestRouted):
-            await self._log.publish_job(fact, sequence, source=self._source, traceparent=trace)
+        job = await due_job(self._log, sequence, fact)
+        if job is not None:
+            await self._log.publish_job(job, source=self._source, traceparent=trace)
         return _accepted(fact)
 
 
