@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.jobs import Job
 from penstock_shared.contracts.requests import RequestEnded, RequestFact, RequestRouted
 
@@ -47,5 +48,21 @@ class RequestLog(Protocol):
 
         Raises:
             SequenceConflictError: somebody else wrote the next fact first.
+        """
+        ...
+
+
+class QuotaGate(Protocol):
+    """Holds back of a tenant's quotas what a request may use, before it is routed (I4)."""
+
+    async def reserve(self, tenant: TenantRecord, routed: RequestRouted) -> None:
+        """Reserve `routed.reserves` of every quota, or nothing; a repetition reserves nothing more.
+
+        Returns at once where the tenant has no quota.
+
+        Raises:
+            RateLimitedError: it does not fit now (`insufficient_quota`); says when to come back.
+            TooLargeError: it never will.
+            UnavailableError: the truth about quotas cannot be had now.
         """
         ...
