@@ -25,6 +25,7 @@ from penstock_realtime.adapters.nats_disconnect import NatsDisconnector
 from penstock_realtime.adapters.nats_event_log import (
     NatsCancelCommands,
     NatsDeletions,
+    NatsFeedbackLog,
     NatsRequestLog,
 )
 from penstock_realtime.adapters.nats_frames import NatsFrames
@@ -32,11 +33,17 @@ from penstock_realtime.adapters.nats_peers import NatsPeers
 from penstock_realtime.adapters.nats_router import NatsRouter
 from penstock_realtime.adapters.postgres_responses import PostgresResponses
 from penstock_realtime.adapters.redis_sessions import RedisSessions
-from penstock_realtime.handlers import LoginHandler, RequestGetHandler
+from penstock_realtime.handlers import (
+    FeedbackHandler,
+    LoginHandler,
+    Questions,
+    RequestGetHandler,
+)
 from penstock_realtime.http.api import build_api
 from penstock_realtime.http.chat import ChatApi
 from penstock_realtime.http.connections import Connections
 from penstock_realtime.http.embeddings import EmbeddingsApi
+from penstock_realtime.http.feedback import FeedbackApi
 from penstock_realtime.http.front import Front
 from penstock_realtime.http.generation import Generations
 from penstock_realtime.http.keys import KeysApi
@@ -51,6 +58,7 @@ from penstock_realtime.serving.admission import Admissions
 from penstock_realtime.serving.archiving import CREDIT, Archiving, wanted
 from penstock_realtime.serving.authentication import Authentication
 from penstock_realtime.serving.conversation import Conversations
+from penstock_realtime.serving.feedback import Feedbacks
 from penstock_realtime.serving.following import Sources
 from penstock_realtime.serving.instances import Instances
 from penstock_realtime.serving.key_uses import KeyUses
@@ -74,6 +82,7 @@ from penstock_shared.runtime.keyring import Keyring, read_root_key
 from penstock_shared.runtime.kv import BucketMirror, BucketStore
 from penstock_shared.runtime.postgres import Postgres
 from penstock_shared.runtime.provision import provision, provision_volatile
+from penstock_shared.runtime.rate_limit import RateLimiter
 from penstock_shared.runtime.redis_rate_limit import RedisRateLimiter
 
 QUEUE_GROUP: Final = "realtime"
@@ -150,9 +159,13 @@ class App:
             await self._start_archive(broker),
             timedelta(days=self.settings.response_retention_days),
         )
+        feedbacks = Feedbacks(lookup, NatsFeedbackLog(broker, source), self._clock)
+        limiter = self._rate_limiter()
         sessions = await self._start_sessions(broker, lookup)
-        await self._bind(broker, lookup, authentication)
-        self._doors = self._build_doors(broker, mirrors, authentication, lookup, sessions)
+        await self._bind(broker, authentication, limiter, feedbacks)
+        self._doors = self._build_doors(
+            broker, mirrors, authentication, limiter, feedbacks, sessions
+        )
         self._doors.sockets.start()
         self._closing.push_async_callback(self._doors.sockets.stop)
         await self._doors.server.start()
@@ -252,11 +265,21 @@ class App:
         """Do it beside everything else, until the service stops."""
         self._closing.push_async_callback(_end, asyncio.create_task(work, name=name))
 
-    async def _bind(self, broker: Broker, lookup: Lookup, authentication: Authentication) -> None:
-        gets = RequestGetHandler(lookup, self._clock)
-        await broker.client.subscribe(
-            subjects.EVERY_REQUEST_GET, queue=QUEUE_GROUP, cb=gets.on_request_get
-        )
+    async def _bind(
+        self,
+        broker: Broker,
+        authentication: Authentication,
+        limiter: RateLimiter,
+        feedbacks: Feedbacks,
+    ) -> None:
+        gets = RequestGetHandler(feedbacks.lookup, self._clock)
+        judgements = FeedbackHandler(feedbacks, authentication.access, limiter)
+        for subject, answer in (
+            (subjects.EVERY_REQUEST_GET, gets.answer),
+            (subjects.EVERY_REQUEST_FEEDBACK, judgements.answer),
+        ):
+            asked = Questions(answer).on_question
+            await broker.client.subscribe(subject, queue=QUEUE_GROUP, cb=asked)
         if self.settings.auth_callout_seed is not None:
             seed = self.settings.auth_callout_seed.get_secret_value()
             logins = LoginHandler(authentication, CalloutCodec(seed, ACCOUNT, time.time))
@@ -267,12 +290,13 @@ class App:
         broker: Broker,
         mirrors: _Mirrors,
         authentication: Authentication,
-        lookup: Lookup,
+        limiter: RateLimiter,
+        feedbacks: Feedbacks,
         sessions: Sessions,
     ) -> _Doors:
-        settings, ids = self.settings, IdSource(self._clock)
+        settings, ids, lookup = self.settings, IdSource(self._clock), feedbacks.lookup
         admissions = Admissions(
-            limiter=self._rate_limiter(),
+            limiter=limiter,
             models=mirrors.models,
             router=NatsRouter(broker, settings.admission_timeout_s),
             commands=lookup.commands,
@@ -302,6 +326,7 @@ class App:
         api = build_api(
             responses=ResponsesApi(generations),
             retrieval=RetrievalApi(authentication, lookup, sessions),
+            feedback=FeedbackApi(authentication, admissions, feedbacks),
             chat=ChatApi(generations),
             embeddings=EmbeddingsApi(generations, mirrors.models),
             models=ModelsApi(authentication, mirrors.models),

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from pydantic import BaseModel
 
 from penstock_shared.contracts.accounts import IdentityProvider
+from penstock_shared.contracts.feedback import ResponseFeedback
 from penstock_shared.contracts.models import ModelRecord
 from penstock_shared.contracts.requests import (
     Accepted,
@@ -240,6 +241,18 @@ class Deletions(Protocol):
 
         Raises:
             UnavailableError: the log does not answer.
+        """
+        ...
+
+
+class FeedbackLog(Protocol):
+    """What clients have said of answers; the event log."""
+
+    async def record(self, fact: ResponseFeedback) -> ResponseFeedback:
+        """State it, once; returns what stands: this, or what was said before.
+
+        Raises:
+            UnavailableError: the log does not answer: it may stand or not.
         """
         ...
 

@@ -20,6 +20,8 @@ from penstock_shared.contracts.requests import (
     Tool,
 )
 
+NATS_KEY: Final = "nats"
+"""The key id of what came over NATS: the broker names the tenant and not the key."""
 Input: TypeAlias = str | tuple[str, ...] | tuple[ChatMessage, ...]
 """A message or a conversation for a text model; for the others a text or several."""
 _MISFIT: Final = "input_not_for_model"

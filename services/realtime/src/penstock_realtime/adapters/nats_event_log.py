@@ -6,6 +6,8 @@ import contextlib
 
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.envelope import Envelope
+from penstock_shared.contracts.errors import UnavailableError
+from penstock_shared.contracts.feedback import ResponseFeedback, feedback_id
 from penstock_shared.contracts.requests import RequestFact, RequestRouted
 from penstock_shared.contracts.responses import Cancel
 from penstock_shared.contracts.stored import ResponseDeleted, deleted_id
@@ -64,6 +66,35 @@ class NatsDeletions:
         """Whether the fact stands."""
         subject = subjects.response_event(tenant, request_id)
         return await self._broker.last_message(EVENTS, subject) is not None
+
+
+class NatsFeedbackLog:
+    """`FeedbackLog` as facts in EVENTS, under expected-last-sequence 0."""
+
+    def __init__(self, broker: Broker, source: str) -> None:
+        self._broker = broker
+        self._source = source
+
+    async def record(self, fact: ResponseFeedback) -> ResponseFeedback:
+        """State the fact, once; returns the one that is durable."""
+        subject = subjects.feedback_event(fact.tenant, fact.request_id)
+        envelope = Envelope(
+            id=feedback_id(fact.request_id),
+            source=self._source,
+            type=ResponseFeedback.TYPE,
+            time=fact.given_at,
+        )
+        try:
+            await self._broker.publish(
+                subject, fact.model_dump_json().encode(), envelope, expected_last_seq=0
+            )
+        except SequenceConflictError:
+            standing = await self._broker.last_message(EVENTS, subject)
+            if standing is None:
+                msg = "The event log is catching up: try again."
+                raise UnavailableError(msg, code="event_log_unavailable") from None
+            return ResponseFeedback.model_validate_json(standing.data)
+        return fact
 
 
 class NatsCancelCommands:

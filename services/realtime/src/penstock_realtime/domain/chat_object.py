@@ -21,9 +21,12 @@ _OWN_NAMES: Final = {"input": "messages", "output_schema": "response_format"}
 """What this API calls the parameters that a worker's errors name."""
 
 
+COMPLETION_PREFIX: Final = "chatcmpl-"
+
+
 def completion_id(request_id: str) -> str:
     """How clients of this API see a request id."""
-    return f"chatcmpl-{request_id.replace('-', '')}"
+    return f"{COMPLETION_PREFIX}{request_id.replace('-', '')}"
 
 
 def described(

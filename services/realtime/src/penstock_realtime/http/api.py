@@ -14,6 +14,7 @@ from penstock_realtime.http.chat import ChatApi
 from penstock_realtime.http.documents.api import DocumentsApi
 from penstock_realtime.http.embeddings import EmbeddingsApi
 from penstock_realtime.http.errors import on_bug, on_http_error, on_penstock_error
+from penstock_realtime.http.feedback import FeedbackApi
 from penstock_realtime.http.keys import KeysApi
 from penstock_realtime.http.models import ModelsApi
 from penstock_realtime.http.responses import ResponsesApi
@@ -29,6 +30,7 @@ def build_api(
     *,
     responses: ResponsesApi,
     retrieval: RetrievalApi,
+    feedback: FeedbackApi,
     chat: ChatApi,
     embeddings: EmbeddingsApi,
     models: ModelsApi,
@@ -44,6 +46,7 @@ def build_api(
             "/v1/responses/{response_id}/input_items", retrieval.list_input_items, methods=["GET"]
         ),
         Route("/v1/responses/{response_id}/cancel", retrieval.cancel, methods=["POST"]),
+        Route("/v1/responses/{answer_id}/feedback", feedback.give_feedback, methods=["POST"]),
         Route("/v1/chat/completions", chat.create_chat_completion, methods=["POST"]),
         Route("/v1/embeddings", embeddings.create_embeddings, methods=["POST"]),
         Route("/v1/api_keys", keys.list_keys, methods=["GET"]),

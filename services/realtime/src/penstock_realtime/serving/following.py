@@ -11,7 +11,7 @@ import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -22,7 +22,12 @@ from penstock_realtime.domain.continuation import Continuation
 from penstock_realtime.domain.renderer import GapReason, Passage, Told
 from penstock_realtime.ports import ContentVault, FrameFeed, FrameSource, RequestLog
 from penstock_shared.contracts.errors import ErasedError, TransientError, UnavailableError
-from penstock_shared.contracts.requests import RequestEnded, RequestRouted, Status
+from penstock_shared.contracts.requests import (
+    AttemptFailed,
+    RequestEnded,
+    RequestRouted,
+    Status,
+)
 from penstock_shared.contracts.responses import DELTA_START, FinalFrame, decode_delta
 from penstock_shared.contracts.streams import DEFAULT_REQUEST_DEADLINE_S, SWEEP_GRACE_S
 from penstock_shared.runtime.clock import Clock
@@ -210,8 +215,8 @@ class Following:
             fact = await self._sources.facts.last_fact(self._tenant, self._request_id)
             if isinstance(fact, RequestEnded):
                 self._final = await self._open(fact)
-            elif isinstance(fact, RequestRouted):  # a failed attempt says nothing of the deadline
-                self._expect_until(fact.deadline)
+            elif fact is not None:
+                await self._expect_end(fact)
 
     async def _open(self, ended: RequestEnded) -> FinalFrame:
         try:
@@ -222,8 +227,15 @@ class Following:
             )
             return FinalFrame.from_terminal(failed, "")
 
-    def _expect_until(self, deadline: datetime) -> None:
-        self._overdue_at = deadline + timedelta(seconds=SWEEP_GRACE_S + _SLACK_S)
+    async def _expect_end(self, fact: RequestRouted | AttemptFailed) -> None:
+        """Whichever attempt it has come to, its deadline is that of its first fact."""
+        routed = (
+            fact
+            if isinstance(fact, RequestRouted)
+            else await self._sources.facts.routed(self._tenant, self._request_id)
+        )
+        if routed is not None:
+            self._overdue_at = routed.deadline + timedelta(seconds=SWEEP_GRACE_S + _SLACK_S)
 
     def _take_final(self, frame: bytes) -> None:
         try:

@@ -19,6 +19,7 @@ from penstock_realtime.ports import (
 )
 from penstock_realtime.serving.following import Following, Sources
 from penstock_realtime.serving.resuming import not_found, open_content, open_head
+from penstock_shared.contracts.errors import ConflictError
 from penstock_shared.contracts.requests import RequestEnded, RequestRouted
 from penstock_shared.contracts.responses import RequestState
 
@@ -99,6 +100,22 @@ class Lookup:
             model=ended.model,
             final=await self.sources.open_final(ended),
         )
+
+    async def ended(self, tenant: str, request_id: str) -> RequestEnded:
+        """How a request has ended, kept by `store` or not: what it said stays sealed.
+
+        Raises:
+            NotFoundError: this tenant has no such request, or has deleted it.
+            ConflictError: it has not ended.
+            UnavailableError: EVENTS does not answer; or has it no more, and the store does not.
+        """
+        known = await self._known(tenant, request_id)
+        if known is None:
+            raise not_found(request_id)
+        if known.ended is None:
+            msg = "This response has not ended: try again once it has."
+            raise ConflictError(msg, code="response_not_ended", param="response_id")
+        return known.ended
 
     async def delete(self, tenant: str, request_id: str, key_id: str) -> None:
         """Delete it for good, whether it still runs, has ended or is in the store.

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from penstock_router import metrics
 from penstock_router.domain.decision import kind_asked_for
 from penstock_router.handlers.admissions import Admissions
-from penstock_router.handlers.submission_limits import NATS_KEY, SubmissionLimits
+from penstock_router.handlers.submission_limits import SubmissionLimits
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.accounts import TenantRecord, TenantStatus
 from penstock_shared.contracts.complaints import invalid
@@ -36,7 +36,7 @@ from penstock_shared.contracts.requests import (
 )
 from penstock_shared.contracts.streams import INGRESS
 from penstock_shared.contracts.subjects import Lane
-from penstock_shared.contracts.submissions import Submission
+from penstock_shared.contracts.submissions import NATS_KEY, Submission
 from penstock_shared.runtime.consumer import Delivery
 from penstock_shared.runtime.dead import DeadLetters
 from penstock_shared.runtime.keyring import Keyring

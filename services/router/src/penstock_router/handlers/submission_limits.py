@@ -16,11 +16,10 @@ from penstock_shared.contracts import subjects
 from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.errors import TransientError
 from penstock_shared.contracts.requests import RequestEnded
+from penstock_shared.contracts.submissions import NATS_KEY
 from penstock_shared.runtime.clock import Clock
 from penstock_shared.runtime.rate_limit import Demand, RateLimiter, most_tokens
 
-NATS_KEY: Final = "nats"
-"""The key id of what came over NATS."""
 _MOST_CHARGED: Final = 100_000
 """Charges that are remembered; an older one drains."""
 

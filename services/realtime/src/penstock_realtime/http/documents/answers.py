@@ -127,6 +127,15 @@ class DeletedResponse(Closed):
     deleted: Literal[True]
 
 
+class Feedback(Closed):
+    """What was said of an answer."""
+
+    object: Literal["response.feedback"]
+    response_id: str
+    score: float
+    created_at: int
+
+
 class AskedTextPart(Closed):
     """A part of what was said to the model."""
 

@@ -23,6 +23,7 @@ from penstock_realtime.http.documents.schemas import Schema, Schemas
 from penstock_realtime.http.socket_events import CLIENT_EVENTS, CreateResponse
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.errors import ErrorReply
+from penstock_shared.contracts.feedback import FeedbackGiven, GiveFeedback
 from penstock_shared.contracts.requests import AdmissionReply
 from penstock_shared.contracts.responses import (
     Cancel,
@@ -96,6 +97,14 @@ SUBJECTS: Final = (
         (RequestGet,),
         "Ask how a request stands, and for the deltas after a number.",
         (RequestState, ErrorReply),
+    ),
+    Subject(
+        "feedback",
+        _address(subjects.request_feedback("tenant")),
+        "receive",
+        (GiveFeedback,),
+        "Say how good the answer to a request was, once.",
+        (FeedbackGiven, ErrorReply),
     ),
     Subject(
         "control",

@@ -15,6 +15,7 @@ from penstock_shared.contracts.requests import MAX_TEXTS, MAX_TOOLS, FunctionNam
 WithText = Annotated[str, StringConstraints(pattern=r"\S")]
 """Not only white space."""
 ResponseId = Annotated[str, StringConstraints(pattern=r"^resp_[0-9a-f]{32}$")]
+AnswerId = Annotated[str, StringConstraints(pattern=r"^(resp_|chatcmpl-)[0-9a-f]{32}$")]
 State = Literal["in_progress", "completed", "incomplete"] | None
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from starlette.routing import Route
 
-from penstock_realtime.http.documents.inputs import ResponseId
+from penstock_realtime.http.documents.inputs import AnswerId, ResponseId
 from penstock_realtime.http.documents.operations import OPERATIONS, Operation
 from penstock_realtime.http.documents.schemas import Body, Schema, Schemas
 from penstock_shared.contracts.errors import ErrorReply
@@ -24,6 +24,7 @@ _CONVERTER: Final = re.compile(r"\{(\w+):\w+\}")
 _PATH_PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _EVERYWHERE: Final = (401, 403, 429, 500, 503)
 _JSON: Final = "application/json"
+_IDS: Final = {"response_id": ResponseId, "answer_id": AnswerId}
 _LIMITS: Final = {
     f"x-ratelimit-{what}-{unit}": {"$ref": f"#/components/headers/{what}-{unit}"}
     for unit in ("requests", "tokens")
@@ -91,7 +92,7 @@ def _operation(operation: Operation, path: str, schemas: Schemas) -> dict[str, A
     }
     if operation.body is not None:
         told["requestBody"] = _body(operation.body, schemas)
-    if isinstance(operation.body, Body):
+    if operation.limited:
         answer["headers"] |= _LIMITS
     return told
 
@@ -135,8 +136,8 @@ def _parameters(operation: Operation, path: str, schemas: Schemas) -> list[dict[
 
 
 def _id_schema(name: str, schemas: Schemas) -> Schema:
-    if name == "response_id":
-        return schemas.of(ResponseId)
+    if name in _IDS:
+        return schemas.of(_IDS[name])
     return {"type": "string", "minLength": 1, "maxLength": 63}
 
 

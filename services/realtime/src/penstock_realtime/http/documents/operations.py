@@ -14,6 +14,7 @@ from penstock_realtime.http.documents.answers import (
     DeletedKey,
     DeletedResponse,
     EmbeddingList,
+    Feedback,
     InputItemList,
     KeyPage,
     Model,
@@ -30,6 +31,7 @@ from penstock_realtime.http.documents.inputs import (
     RetrieveQuery,
 )
 from penstock_realtime.http.documents.schemas import Body
+from penstock_realtime.http.feedback import FeedbackBody
 from penstock_realtime.http.keys import CreateKeyBody, KeysQuery, RotateKeyBody
 from penstock_realtime.http.retrieval import ItemsQuery
 from penstock_shared.contracts.errors import ErrorReply
@@ -55,6 +57,8 @@ class Operation:
     """Beside those that every endpoint may answer."""
     body: Body | type[BaseModel] | None = None
     query: type[BaseModel] | None = None
+    limited: bool = False
+    """It counts against the limits, and tells how they stand."""
     streams: tuple[type[BaseModel], ...] = ()
     """The server-sent events that it may answer with."""
     done: str | None = None
@@ -68,6 +72,7 @@ OPERATIONS: Final = {
         Response,
         errors=(*_UNREADABLE, 404, 409, 410),
         body=RESPONSE,
+        limited=True,
         streams=_EVENTS,
     ),
     "retrieve": Operation(
@@ -87,12 +92,21 @@ OPERATIONS: Final = {
         query=ItemsQuery,
     ),
     "cancel": Operation("cancelResponse", "Cancel a response", Response, errors=_BY_ID),
+    "give_feedback": Operation(
+        "giveFeedback",
+        "Say how good an answer was, once",
+        Feedback,
+        errors=(400, 404, 409, 413),
+        body=FeedbackBody,
+        limited=True,
+    ),
     "create_chat_completion": Operation(
         "createChatCompletion",
         "Create a chat completion: plain or streamed",
         ChatCompletion,
         errors=(*_UNREADABLE, 404, 409, 410),
         body=CHAT,
+        limited=True,
         streams=(ChatCompletionChunk, ErrorReply),
         done="[DONE]",
     ),
@@ -102,6 +116,7 @@ OPERATIONS: Final = {
         EmbeddingList,
         errors=(*_UNREADABLE, 404, 409, 410),
         body=EMBEDDINGS,
+        limited=True,
     ),
     "list_keys": Operation(
         "listKeys", "List the tenant's API keys", KeyPage, errors=(400,), query=KeysQuery
