@@ -1,23 +1,57 @@
 """A tenant's experiment: who is on which side, what is counted of each, and when that is enough.
 
-Both decisions are sequential tests by betting (Ramdas, Grünwald, Vovk and Shafer, "Game-theoretic
-statistics and safe anytime-valid inference", 2023): each keeps an e-process, which starts at 1 and,
-while its null hypothesis holds, is expected never to grow. By Ville's inequality it ever exceeds
-1/α with a probability of at most α, whenever and however often one looks.
+A canary ends by sequential tests on failures (`betting.py`), so that it may be looked at after
+every outcome:
+
+- rolled back, when that the candidate fails no more often than the baseline is refuted: wrongly
+  with a probability of at most `FALSE_ROLLBACK`, half of which goes to the bet that always runs
+  and half to one planned look, an exact test at `LOOK_AT` observations of the candidate;
+- promoted, when that it fails more often by `MARGIN` or more is refuted, and its latency and its
+  cost are within `LATENCY_MARGIN` and `COST_MARGIN` of the baseline's by confidence bounds that
+  hold at any time: each wrongly with a probability of at most `FALSE_PROMOTION`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import math
+from dataclasses import astuple, dataclass, field
+from hashlib import blake2b
+from typing import Any, Final, Literal
 
+from penstock_router.domain.betting import Belief, Bet, Tally, fisher_tail
 from penstock_router.domain.outcome import Arm
 from penstock_shared.contracts.routing import Experiment
 
+FALSE_ROLLBACK: Final = 0.01
+LOOK_AT: Final = 500
+FALSE_PROMOTION: Final = 0.05
+MARGIN: Final = 0.02
+"""A failure rate that is higher by less than this is taken for not worse."""
+LATENCY_MARGIN: Final = 1.25
+"""Of the geometric means: most answers take about as long, a few take for ever."""
+COST_MARGIN: Final = 1.2
+"""Of the means: what is paid is the sum."""
 
-def arm_of(experiment: Experiment, data_subject: str) -> Arm:
-    """On which side a user is: the same one for as long as the experiment's id and share last."""
-    raise NotImplementedError
+_WORSE: Final = (Belief(odds=1.8, stake=0.85), Belief(odds=6.0, stake=0.15))
+_NOT_WORSE: Final = (Belief(odds=1.0, stake=0.7), Belief(odds=0.5, stake=0.3))
+_HASH_BYTES: Final = 8
+_MILLI: Final = 1_000
+_NORMAL_FROM: Final = 100
+"""Requests of either side before its mean is taken for normally distributed."""
+_TIGHTEST_AT: Final = 1_000
+"""Requests at which the confidence bound is tightest for its level."""
+
+
+def arm_of(experiment: Experiment, data_subject: str, *, key_id: str, request_id: str) -> Arm:
+    """On which side a request is: all of a user's are on the same for as long as it runs.
+
+    Where the client names no user its data subject is made of the key, and the request is taken
+    for a user of its own: else all that comes by one key would be on one side.
+    """
+    named = data_subject.partition(":")[0] != key_id
+    unit = f"{experiment.id}\0{data_subject if named else request_id}".encode()
+    drawn = int.from_bytes(blake2b(unit, digest_size=_HASH_BYTES).digest()) / 2 ** (8 * _HASH_BYTES)
+    return "candidate" if drawn < experiment.share else "baseline"
 
 
 @dataclass(slots=True)
@@ -28,6 +62,24 @@ class ArmStats:
     """That ended."""
     failures: int = 0
     """Of those without a usable answer, and of answers that were judged wrong later."""
+    answered: int = 0
+    latency_us: int = 0
+    """Of those that were answered, as the following two."""
+    log_latency: int = 0
+    """Sum of ln(1 + ms), in thousandths."""
+    log_latency_squares: int = 0
+    cost_microusd: int = 0
+    cost_squares: int = 0
+
+    @property
+    def mean_latency_ms(self) -> float | None:
+        """Of what was answered."""
+        return self.latency_us / self.answered / _MILLI if self.answered else None
+
+    @property
+    def mean_cost_microusd(self) -> float | None:
+        """Of a request with all its attempts."""
+        return self.cost_microusd / self.requests if self.requests else None
 
 
 @dataclass(slots=True)
@@ -38,6 +90,15 @@ class Trial:
     """Its id: outcomes of others are none of its."""
     baseline: ArmStats = field(default_factory=ArmStats)
     candidate: ArmStats = field(default_factory=ArmStats)
+    block: Tally = field(default_factory=Tally)
+    """What came since the bets were last settled."""
+    settled: Tally = field(default_factory=Tally)
+    worse: Bet = field(default_factory=lambda: Bet(0.0, _WORSE))
+    """Against: the candidate fails no more often."""
+    not_worse: Bet = field(default_factory=lambda: Bet(MARGIN, _NOT_WORSE))
+    """Against: it fails more often by `MARGIN` or more."""
+    look_p: float | None = None
+    """The p-value at the planned look; None before."""
 
     def ended(self, arm: Arm, *, failed: bool, cost_microusd: int, latency_ms: float) -> None:
         """A request came to its end, with all its attempts; one that was cancelled tells nothing.
@@ -48,20 +109,79 @@ class Trial:
             cost_microusd: Of all its attempts.
             latency_ms: From `routed` to the terminal.
         """
-        raise NotImplementedError
+        stats = self._of(arm)
+        stats.requests += 1
+        stats.cost_microusd += cost_microusd
+        stats.cost_squares += cost_microusd**2
+        if not failed:
+            log_latency = round(_MILLI * math.log1p(max(0.0, latency_ms)))
+            stats.answered += 1
+            stats.latency_us += round(latency_ms * _MILLI)
+            stats.log_latency += log_latency
+            stats.log_latency_squares += log_latency**2
+        self._observe(arm, failed=failed)
 
     def judged(self, arm: Arm, *, wrong: bool) -> None:
-        """A client said of an answer, which `ended` has counted, whether it was right."""
-        raise NotImplementedError
+        """A client said of an answer, which `ended` has counted, whether it was right.
 
-    def dump(self) -> dict[str, Any]:
-        """All of it, as JSON can hold it."""
-        raise NotImplementedError
+        That it was right is what was assumed; that it was wrong is one more observation.
+        """
+        if wrong:
+            self._observe(arm, failed=True)
+
+    def _of(self, arm: Arm) -> ArmStats:
+        return self.candidate if arm == "candidate" else self.baseline
+
+    def _observe(self, arm: Arm, *, failed: bool) -> None:
+        self._of(arm).failures += failed
+        block = self.block
+        if arm == "candidate":
+            block.candidate += 1
+            block.candidate_failures += failed
+        else:
+            block.baseline += 1
+            block.baseline_failures += failed
+        if block.is_block:
+            self._settle()
+        if self.look_p is None and self.settled.candidate + block.candidate >= LOOK_AT:
+            self.look_p = fisher_tail(self.settled + block)
+
+    def _settle(self) -> None:
+        rate = self.settled.baseline_rate
+        self.worse.settle(self.block, rate)
+        self.not_worse.settle(self.block, rate)
+        self.settled = self.settled + self.block
+        self.block = Tally()
+
+    def dump(self) -> list[Any]:
+        """All of it, as JSON can hold it without loss."""
+        parts = (self.baseline, self.candidate, self.block, self.settled)
+        wealths = (list(self.worse.wealths), list(self.not_worse.wealths))
+        return [self.experiment, *(list(astuple(part)) for part in parts), *wealths, self.look_p]
 
     @classmethod
-    def load(cls, data: dict[str, Any]) -> Trial:
-        """What `dump` gave; raises `ValueError` for anything else."""
-        raise NotImplementedError
+    def load(cls, data: list[Any]) -> Trial:
+        """What `dump` gave.
+
+        Raises:
+            ValueError: it is something else, or of a release that counted something else.
+        """
+        try:
+            experiment, baseline, candidate, block, settled, worse, not_worse, look_p = data
+            trial = cls(
+                experiment,
+                ArmStats(*baseline),
+                ArmStats(*candidate),
+                Tally(*block),
+                Tally(*settled),
+                look_p=look_p,
+            )
+            trial.worse.resume(worse)
+            trial.not_worse.resume(not_worse)
+        except TypeError as error:
+            msg = "This is no experiment's state."
+            raise ValueError(msg) from error
+        return trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +195,71 @@ class Verdict:
 
 def verdict(trial: Trial, experiment: Experiment) -> Verdict | None:
     """What the outcomes so far say; None: not enough, or a split that is only compared."""
-    raise NotImplementedError
+    if experiment.kind != "canary" or trial.experiment != experiment.id:
+        return None
+    if _is_worse(trial):
+        return Verdict("rolled-back", _evidence(trial))
+    if trial.not_worse.log_wealth < -math.log(FALSE_PROMOTION):
+        return None
+    latency, cost = _latency_ratio_bound(trial), _cost_ratio_bound(trial)
+    if latency > LATENCY_MARGIN or cost > COST_MARGIN:
+        return None
+    bounds = {"latency_ratio_at_most": latency, "cost_ratio_at_most": cost}
+    return Verdict("promoted", _evidence(trial) | bounds)
+
+
+def _is_worse(trial: Trial) -> bool:
+    """By the bet, or by the look."""
+    half = FALSE_ROLLBACK / 2
+    seen = trial.look_p is not None and trial.look_p <= half
+    return seen or trial.worse.log_wealth >= -math.log(half)
+
+
+def _evidence(trial: Trial) -> dict[str, float]:
+    evidence = {
+        "baseline_requests": trial.baseline.requests,
+        "baseline_failures": trial.baseline.failures,
+        "candidate_requests": trial.candidate.requests,
+        "candidate_failures": trial.candidate.failures,
+        "log_wealth_against_no_worse": round(trial.worse.log_wealth, 3),
+        "log_wealth_against_worse_by_margin": round(trial.not_worse.log_wealth, 3),
+    }
+    return evidence if trial.look_p is None else evidence | {"look_p": trial.look_p}
+
+
+def _latency_ratio_bound(trial: Trial) -> float:
+    """The most that candidate / baseline is likely to be, of the geometric means of latencies."""
+    bounds = []
+    for stats, sign in ((trial.candidate, 1), (trial.baseline, -1)):
+        moments = (stats.answered, stats.log_latency, stats.log_latency_squares)
+        bounds.append(_mean_bound(*moments, sign))
+    return math.exp((bounds[0] - bounds[1]) / _MILLI)
+
+
+def _cost_ratio_bound(trial: Trial) -> float:
+    """The most that candidate / baseline is likely to be, of the mean costs."""
+    most, least = (
+        _mean_bound(stats.requests, stats.cost_microusd, stats.cost_squares, sign)
+        for stats, sign in ((trial.candidate, 1), (trial.baseline, -1))
+    )
+    if most <= 0:  # it costs nothing
+        return 0.0
+    return most / least if least > 0 else math.inf
+
+
+def _mean_bound(count: int, total: int, squares: int, sign: int) -> float:
+    """The most (`sign` 1) or the least (-1) that a mean is likely to be, at any time.
+
+    An asymptotic confidence sequence: Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas,
+    "Time-uniform central limit theory and asymptotic confidence sequences" (2024), theorem 2.2,
+    at half of `FALSE_PROMOTION`, since two of them are compared.
+    """
+    if count < _NORMAL_FROM:
+        return sign * math.inf
+    mean = total / count
+    deviation = math.sqrt(count * squares - total**2) / count
+    level = FALSE_PROMOTION / 2
+    tuning = -2 * math.log(level)
+    spread = count * (tuning + math.log1p(tuning)) / _TIGHTEST_AT + 1
+    radius = math.sqrt(2 * spread / (count * (spread - 1)) * math.log(math.sqrt(spread) / level))
+    return mean + sign * deviation * radius
