@@ -47,6 +47,7 @@ class OrderedReader:
         self._arrived_seq = start_seq - 1
         self._name = ""
         self._buffer: asyncio.Queue[StoredMessage] = asyncio.Queue()
+        self._undelivered = 0
         self.pending_at_start = 0
         """How many messages were there when the consumer was first made."""
         self._loop = PullLoop(
@@ -64,6 +65,11 @@ class OrderedReader:
             return
         with contextlib.suppress(nats.js.errors.Error, nats.errors.Error, TimeoutError):
             await self._broker.jetstream.delete_consumer(self._stream, self._name)
+
+    @property
+    def behind(self) -> int:
+        """How many messages were there and not yet taken, when the last one arrived."""
+        return self._undelivered + self._buffer.qsize()
 
     async def __aiter__(self) -> AsyncIterator[StoredMessage]:
         """Messages, for ever."""
@@ -103,8 +109,9 @@ class OrderedReader:
         )
         info = await self._broker.jetstream.add_consumer(self._stream, config)
         self._name = info.name
+        self._undelivered = info.num_pending or 0
         if first:
-            self.pending_at_start = info.num_pending or 0
+            self.pending_at_start = self._undelivered
         return info.name
 
     def _on_message(self, msg: Msg) -> None:
@@ -113,6 +120,7 @@ class OrderedReader:
             self._loop.release()  # a straggler of the consumer before this one
             return
         self._arrived_seq = position.sequence
+        self._undelivered = position.pending
         self._buffer.put_nowait(
             StoredMessage(
                 subject=msg.subject,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from penstock_router.domain.bandit import Vector
 from penstock_router.domain.outcome import Estimate, Outcome
 from penstock_shared.contracts.feedback import ResponseFeedback
@@ -54,6 +56,10 @@ class Learned:
 
     def of(self, tenant: str) -> TenantLearned:
         """What is known of this tenant."""
+        raise NotImplementedError
+
+    def tenants(self) -> Collection[str]:
+        """Those of whom anything was folded in or loaded: what snapshots are made of."""
         raise NotImplementedError
 
     def fold_policy(self, fact: PolicySet, seq: int) -> None:
