@@ -121,6 +121,8 @@ class Decision(BaseModel):
     """Numbers that were computed from the content, never content (I10)."""
     context: str = ""
     """What learners learn from: the context vector, eight bits a number, base64."""
+    shape: str = ""
+    """Of the task: requests of one shape are alike; one of a few dozen words."""
     candidates: tuple[Candidate, ...] = ()
     """Every model that could have been chosen; empty where the client named one."""
     experiment: str | None = None

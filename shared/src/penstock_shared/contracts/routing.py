@@ -91,6 +91,9 @@ class Candidate(BaseModel):
     model: ModelName
     p_correct: Probability
     """The estimated probability that its answer is right."""
+    prior: Probability | None = None
+    """The same before anything was learned of the tenant; None: no classifier knows the model.
+    Learning is relative to it, and must not depend on which classifier a replica has now."""
     cost_microusd: float
     """What an answer of its is expected to cost."""
     probability: Probability
