@@ -15,7 +15,6 @@ from pydantic import BaseModel
 from penstock_billing.adapters.nats_buckets import NatsAccountBuckets
 from penstock_billing.adapters.nats_position import NatsEventPosition
 from penstock_billing.adapters.nats_publisher import NatsEntryPublisher
-from penstock_billing.adapters.nats_replies import ReplyServer
 from penstock_billing.adapters.postgres_accounts import PostgresAccounts
 from penstock_billing.adapters.postgres_outbox import PostgresOutbox
 from penstock_billing.adapters.postgres_usage import PostgresUsage
@@ -37,6 +36,7 @@ from penstock_shared.runtime.kv import BucketStore
 from penstock_shared.runtime.migrations import migrate
 from penstock_shared.runtime.postgres import Postgres
 from penstock_shared.runtime.provision import provision
+from penstock_shared.runtime.replies import ReplyServer
 
 _QUEUE_GROUP: Final = "billing"
 _BATCHES_AHEAD: Final = 2

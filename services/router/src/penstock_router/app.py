@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 
 from penstock_router import metrics
+from penstock_router.adapters.front_door import FrontDoor
 from penstock_router.adapters.job_consumers import JobConsumers
 from penstock_router.adapters.nats_request_log import NatsRequestLog
 from penstock_router.adapters.queue_poll import QueuePoll
@@ -26,9 +25,8 @@ from penstock_router.settings import Settings
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.envelope import TRACEPARENT
-from penstock_shared.contracts.errors import UnavailableError, public_error
 from penstock_shared.contracts.models import ModelRecord
-from penstock_shared.contracts.requests import Accepted, AdmissionReply, Rejected
+from penstock_shared.contracts.requests import Accepted, Rejected
 from penstock_shared.contracts.streams import INGRESS_CONSUMER, Bucket
 from penstock_shared.runtime.broker import Broker
 from penstock_shared.runtime.clock import Clock, SystemClock
@@ -38,9 +36,7 @@ from penstock_shared.runtime.keyring import Keyring, read_root_key
 from penstock_shared.runtime.kv import BucketMirror, BucketStore
 from penstock_shared.runtime.provision import provision, provision_volatile
 from penstock_shared.runtime.redis_rate_limit import RedisRateLimiter
-from penstock_shared.runtime.telemetry import log
 
-_QUEUE_GROUP: Final = "router"
 _INGRESS_CREDIT: Final = 256
 
 
@@ -52,8 +48,6 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._source = f"/penstock/router/{settings.instance}"
-        self._subscriptions: list[Subscription] = []
-        self._running: set[asyncio.Task[None]] = set()
         self._tasks = Tasks()
         self._broker: Broker | None = None
         self._started = False
@@ -71,8 +65,8 @@ class App:
         await self._queues.start()
         await self._ingress.start()
         self._tasks.spawn("ingress", self._consume_ingress())
-        await self._serve(subjects.EVERY_ADMITTED, self._on_admitted)
-        await self._serve(subjects.EVERY_SUBMIT, self._on_submitted)
+        await self._front_door.serve(subjects.EVERY_ADMITTED, self._on_admitted)
+        await self._front_door.serve(subjects.EVERY_SUBMIT, self._on_submitted)
         await broker.flush()
         self._started = True
 
@@ -82,6 +76,7 @@ class App:
             read_root_key(settings.root_key_file), BucketStore(broker, Bucket.DATA_KEYS), clock
         )
         request_log = NatsRequestLog(broker)
+        self._front_door = FrontDoor(broker, settings.max_in_flight, rejected)
         open_requests = OpenRequests(settings.sweep_grace_s)
         loads: defaultdict[str, QueueLoad] = defaultdict(QueueLoad)
         self._consumers = JobConsumers(broker)
@@ -138,18 +133,18 @@ class App:
 
     async def drain(self) -> None:
         """Take nothing new, finish what was taken."""
-        for subscription in self._subscriptions:
-            await subscription.unsubscribe()
+        if not self._started:
+            return
+        await self._front_door.close()
         await self._ingress.stop()
         await self._tasks.stop()
-        while self._running:
-            await asyncio.wait(self._running)
+        await self._front_door.finished()
 
     async def stop(self) -> None:
         """Close everything."""
         if self._broker is None:
             return
-        if self._subscriptions:
+        if self._started:
             await self._ingress.close()
             await self._limiter.close()
             parts = (self._models, self._tenants, self._sweeper, self._queues, self._consumers)
@@ -161,48 +156,6 @@ class App:
 
     def _model_names(self) -> list[str]:
         return [model.name for model in self._models.values()]
-
-    async def _serve(
-        self, subject: str, handle: Callable[[Msg], Awaitable[Accepted | Rejected]]
-    ) -> None:
-        """Bind a request/reply subject; each question is answered by a task of its own."""
-        broker = self._broker
-        assert broker is not None  # noqa: S101  start() has connected
-
-        async def respond(msg: Msg, reply: Accepted | Rejected) -> None:
-            await broker.client.publish(
-                msg.reply, AdmissionReply(reply=reply).model_dump_json().encode()
-            )
-
-        async def answer(msg: Msg) -> None:
-            try:
-                reply = await handle(msg)
-            except Exception as error:  # noqa: BLE001  the caller waits for an answer
-                log().error("admission.failed", kind=type(error).__name__, exc_info=error)
-                reply = rejected(public_error(error))
-            await respond(msg, reply)
-
-        async def refuse(msg: Msg) -> None:
-            full = UnavailableError("The router is at its limit.", code="overloaded")
-            await respond(msg, rejected(full))
-
-        def received(msg: Msg) -> None:
-            if not subjects.may_reply_to(subjects.parse(msg.subject).tenant, msg.reply):
-                return  # nobody may hear the answer: `requests.queue` is the door for that
-            full = len(self._running) >= self.settings.max_in_flight
-            self._spawn(refuse(msg) if full else answer(msg))
-
-        self._subscriptions.append(await broker.client.listen(subject, received, _QUEUE_GROUP))
-
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._running.add(task)
-        task.add_done_callback(self._finished)
-        metrics.IN_FLIGHT.set(len(self._running))
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        metrics.IN_FLIGHT.set(len(self._running))
 
     async def _on_admitted(self, msg: Msg) -> Accepted | Rejected:
         traceparent = (msg.headers or {}).get(TRACEPARENT)
@@ -222,7 +175,7 @@ class App:
 
         while True:
             await room.acquire()
-            self._spawn(handle(await self._ingress.get()))
+            self._front_door.spawn(handle(await self._ingress.get()))
 
 
 def create_app(settings: Settings) -> App:
