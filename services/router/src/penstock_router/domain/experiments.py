@@ -4,8 +4,8 @@ A canary ends by sequential tests on failures (`betting.py`), so that it may be 
 every outcome:
 
 - rolled back, when that the candidate fails no more often than the baseline is refuted: wrongly
-  with a probability of at most `FALSE_ROLLBACK`, half of which goes to the bet that always runs
-  and half to one planned look, an exact test at `LOOK_AT` observations of the candidate;
+  with a probability of at most `FALSE_ROLLBACK`. Most of it goes to one planned look, an exact
+  test at `LOOK_AT` observations of the candidate, the rest to a bet that is settled all the time;
 - promoted, when that it fails more often by `MARGIN` or more is refuted, and its latency and its
   cost are within `LATENCY_MARGIN` and `COST_MARGIN` of the baseline's by confidence bounds that
   hold at any time: each wrongly with a probability of at most `FALSE_PROMOTION`.
@@ -22,7 +22,8 @@ from penstock_router.domain.betting import Belief, Bet, Tally, fisher_tail
 from penstock_router.domain.outcome import Arm
 from penstock_shared.contracts.routing import Experiment
 
-FALSE_ROLLBACK: Final = 0.01
+FALSE_ROLLBACK: Final = 0.008
+_BY_LOOK: Final = 0.006
 LOOK_AT: Final = 500
 FALSE_PROMOTION: Final = 0.05
 MARGIN: Final = 0.02
@@ -209,10 +210,8 @@ def verdict(trial: Trial, experiment: Experiment) -> Verdict | None:
 
 
 def _is_worse(trial: Trial) -> bool:
-    """By the bet, or by the look."""
-    half = FALSE_ROLLBACK / 2
-    seen = trial.look_p is not None and trial.look_p <= half
-    return seen or trial.worse.log_wealth >= -math.log(half)
+    seen = trial.look_p is not None and trial.look_p <= _BY_LOOK
+    return seen or trial.worse.log_wealth >= -math.log(FALSE_ROLLBACK - _BY_LOOK)
 
 
 def _evidence(trial: Trial) -> dict[str, float]:
