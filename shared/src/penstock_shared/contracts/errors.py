@@ -180,8 +180,10 @@ _STATUS_OF_CODE: Final = {
     kind.default_code: kind.http_status for kind in (NotFoundError, TooLargeError, ErasedError)
 } | {
     "expired": 504,  # a gateway's timeout
-    # Nothing is broken: the answer is not of the shape that was asked for.
-    **dict.fromkeys(("output_invalid", "output_truncated", "tool_not_called"), 422),
+    # Nothing is broken: the answer is not as it was asked for.
+    **dict.fromkeys(
+        ("output_invalid", "output_truncated", "tool_not_called", "low_confidence"), 422
+    ),
 }
 """Where the type alone says too little."""
 
