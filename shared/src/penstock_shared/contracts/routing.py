@@ -61,7 +61,8 @@ class Experiment(BaseModel):
     """A canary is rolled back or promoted by the test; a split is only compared."""
     candidate: PolicyRules
     share: Annotated[float, Field(gt=0, le=0.5)] = 0.05
-    """Of the users, by their data subject: who is in stays in."""
+    """Of the users, by their data subject: who is in stays in. Requests of no named user are
+    drawn one by one."""
 
 
 class PolicySet(BaseModel):
@@ -80,6 +81,8 @@ class PolicySet(BaseModel):
     """The rules before this change: what an operator's rollback brings back."""
     evidence: dict[str, float] = {}
     """What the test had seen when it decided: numbers only."""
+    past_experiments: tuple[Token, ...] = ()
+    """The latest that have ended. An id is used once: late outcomes name their experiment by it."""
     set_at: datetime
 
 
@@ -185,6 +188,10 @@ class PolicyState(BaseModel):
     sequence: int
     """Of the fact that set it; 0: none has, and the defaults hold."""
     reason: str
+    evidence: dict[str, float] = {}
+    """Of the test that ended an experiment, if that is how it was set."""
+    previous: PolicyRules | None = None
+    """What a rollback brings back when no experiment runs."""
     arms: tuple[ArmState, ...] = ()
     models: tuple[LearnedModel, ...] = ()
     events_seq: int

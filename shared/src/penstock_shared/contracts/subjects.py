@@ -66,6 +66,11 @@ def feedback_event(tenant: str, request_id: str) -> str:
     return _subject(tenant, "events", "feedback", parse_request_id(request_id))
 
 
+def facts_about(request_id: str) -> str:
+    """Every fact about one request, its response and its feedback, whosever it is."""
+    return f"{VERSION}.*.events.*.{parse_request_id(request_id)}"
+
+
 def topic_event(tenant: str, topic: str, fact: str) -> str:
     """A fact that belongs to no request, such as `account.key-created`."""
     return _subject(tenant, "events", subject_token(topic), subject_token(fact))
@@ -142,6 +147,7 @@ EVERY_REQUEST_GET: Final = f"{VERSION}.*.requests.get"
 EVERY_REQUEST_FEEDBACK: Final = f"{VERSION}.*.requests.feedback"
 EVERY_QUEUE: Final = f"{VERSION}.*.requests.queue"
 EVERY_EVENT: Final = f"{VERSION}.*.events.>"
+EVERY_POLICY_EVENT: Final = f"{VERSION}.*.events.router.policy"
 EVERY_REQUEST_EVENT: Final = f"{VERSION}.*.events.request.*"
 EVERY_RESPONSE_EVENT: Final = f"{VERSION}.*.events.response.*"
 EVERY_JOB: Final = f"{VERSION}.*.jobs.>"
