@@ -16,16 +16,20 @@ from penstock_shared.contracts.requests import (
     Accepted,
     Admission,
     AdmissionReply,
+    AttemptFailed,
     Rejected,
     RequestRouted,
+    Timings,
+    attempt_failed_id,
 )
 from penstock_shared.contracts.streams import EVENTS, Bucket
 from penstock_shared.contracts.submissions import conversation
-from penstock_shared.contracts.usage import Price
+from penstock_shared.contracts.usage import Price, Usage
 from penstock_shared.runtime import kv
 from penstock_shared.runtime.broker import Broker, StoredMessage
 from penstock_shared.runtime.clock import IdSource, SystemClock
 from penstock_shared.runtime.keyring import Keyring
+from penstock_shared.runtime.request_log import DEADLINE_HEADER
 
 StartRouter = Callable[..., AbstractAsyncContextManager[App]]
 IDS = IdSource(SystemClock())
@@ -101,3 +105,35 @@ async def last_of(broker: Broker, request_id: str, tenant: str = "acme") -> Stor
 async def routed_of(broker: Broker, request_id: str, tenant: str = "acme") -> RequestRouted:
     stored = await last_of(broker, request_id, tenant)
     return RequestRouted.model_validate_json(stored.data)
+
+
+async def fail_attempt(broker: Broker, request_id: str, tenant: str = "acme") -> int:
+    """Write `attempt.failed` after `routed`, as a worker does; returns its sequence."""
+    stored = await last_of(broker, request_id, tenant)
+    routed = RequestRouted.model_validate_json(stored.data)
+    failed = AttemptFailed(
+        request_id=request_id,
+        tenant=tenant,
+        key_id=routed.key_id,
+        data_subject=routed.data_subject,
+        model=routed.model,
+        attempt=1,
+        run=IDS.new(),
+        reason="schema",
+        detail="sealed",
+        usage=Usage(input_tokens=5, output_tokens=9),
+        price=routed.price,
+        output="sealed",
+        timings=Timings(queued_ms=1, first_token_ms=2, total_ms=3),
+        routed_at=routed.accepted_at,
+        failed_at=routed.accepted_at,
+    )
+    return await broker.publish(
+        subjects.request_event(tenant, request_id),
+        failed.model_dump_json().encode(),
+        Envelope(
+            id=attempt_failed_id(request_id, 1, failed.run), source="/t", type=AttemptFailed.TYPE
+        ),
+        expected_last_seq=stored.sequence,
+        extra_headers={DEADLINE_HEADER: str(routed.deadline.timestamp())},
+    )

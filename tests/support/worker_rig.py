@@ -23,6 +23,7 @@ from penstock_shared.contracts.requests import (
     ChatMessage,
     Content,
     Decision,
+    NextAttempt,
     RequestEnded,
     RequestRouted,
     Sampling,
@@ -38,6 +39,7 @@ from penstock_shared.runtime.clock import IdSource, SystemClock
 from penstock_shared.runtime.consumer import ensure_consumer
 from penstock_shared.runtime.keyring import Keyring, read_root_key
 from penstock_shared.runtime.kv import BucketStore
+from penstock_shared.runtime.request_log import DEADLINE_HEADER
 from penstock_worker.app import App, create_app
 from penstock_worker.settings import Settings
 
@@ -135,6 +137,8 @@ class WorkerRig:
         final_attempt: bool = True,
         min_confidence: float | None = None,
         tenant: str = TENANT,
+        plan: tuple[NextAttempt, ...] = (),
+        source: str = "/t",
     ) -> Job:
         """Write `routed` and return the job that the router would publish."""
         request_id = request_id or self.ids.new()
@@ -160,14 +164,16 @@ class WorkerRig:
             ),
             accepted_at=now,
             deadline=now + timedelta(seconds=deadline_s),
-            final_attempt=final_attempt,
+            final_attempt=final_attempt and not plan,
             min_confidence=min_confidence,
+            plan=plan,
         )
         sequence = await self.broker.publish(
             subjects.request_event(tenant, request_id),
             routed.model_dump_json().encode(),
-            Envelope(id=routed_id(request_id), source="/t", type=RequestRouted.TYPE),
+            Envelope(id=routed_id(request_id), source=source, type=RequestRouted.TYPE),
             expected_last_seq=0,
+            extra_headers={DEADLINE_HEADER: str(routed.deadline.timestamp())},
         )
         return Job.from_routed(routed, sequence)
 

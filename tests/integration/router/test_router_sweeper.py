@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 
 import pytest
-from tests.support.router import IDS, StartRouter, admit, last_of, routed_of
+from tests.support.router import IDS, StartRouter, admit, fail_attempt, last_of, routed_of
 
 from penstock_router.adapters.nats_request_log import NatsRequestLog
 from penstock_router.adapters.sweeper import Sweeper
@@ -19,11 +19,8 @@ from penstock_shared.contracts.requests import (
     AttemptFailed,
     RequestEnded,
     RequestRouted,
-    Timings,
-    attempt_failed_id,
 )
 from penstock_shared.contracts.streams import JOBS
-from penstock_shared.contracts.usage import Usage
 from penstock_shared.runtime.broker import Broker
 from penstock_shared.runtime.clock import SystemClock
 from penstock_shared.runtime.request_log import (
@@ -31,38 +28,6 @@ from penstock_shared.runtime.request_log import (
     RequestLogReader,
     UnreadableFactError,
 )
-
-
-async def fail_attempt(broker: Broker, request_id: str) -> int:
-    """Write `attempt.failed` after `routed`, as a worker does; returns its sequence."""
-    stored = await last_of(broker, request_id)
-    routed = RequestRouted.model_validate_json(stored.data)
-    failed = AttemptFailed(
-        request_id=request_id,
-        tenant="acme",
-        key_id=routed.key_id,
-        data_subject=routed.data_subject,
-        model=routed.model,
-        attempt=1,
-        run=IDS.new(),
-        reason="schema",
-        detail="sealed",
-        usage=Usage(input_tokens=5, output_tokens=9),
-        price=routed.price,
-        output="sealed",
-        timings=Timings(queued_ms=1, first_token_ms=2, total_ms=3),
-        routed_at=routed.accepted_at,
-        failed_at=routed.accepted_at,
-    )
-    return await broker.publish(
-        subjects.request_event("acme", request_id),
-        failed.model_dump_json().encode(),
-        Envelope(
-            id=attempt_failed_id(request_id, 1, failed.run), source="/t", type=AttemptFailed.TYPE
-        ),
-        expected_last_seq=stored.sequence,
-        extra_headers={DEADLINE_HEADER: str(routed.deadline.timestamp())},
-    )
 
 
 async def until_ended(broker: Broker, request_id: str) -> RequestEnded:

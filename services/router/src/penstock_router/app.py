@@ -20,6 +20,7 @@ from penstock_router.domain.open_requests import OpenRequests
 from penstock_router.domain.queue_load import QueueLoad
 from penstock_router.handlers.admissions import AdmissionLimits, Admissions
 from penstock_router.handlers.doors import Doors, rejected
+from penstock_router.handlers.escalations import Escalations
 from penstock_router.handlers.submission_limits import SubmissionLimits
 from penstock_router.settings import Settings
 from penstock_shared.contracts import subjects
@@ -60,7 +61,8 @@ class App:
         await provision(broker, settings.stream_replicas)
         broker.on_reconnect(lambda: provision_volatile(broker))
         self._build(broker, SystemClock())
-        await asyncio.gather(self._models.start(), self._tenants.start(), self._sweeper.start())
+        await asyncio.gather(self._models.start(), self._tenants.start())
+        await self._sweeper.start()  # which may find that a model is gone
         self._consumers.start()
         await self._queues.start()
         await self._ingress.start()
@@ -88,6 +90,12 @@ class App:
             settings, clock.monotonic_s, metrics.RATE_LIMIT_FALLBACKS.inc
         )
         limits = SubmissionLimits(self._limiter, request_log, clock)
+        self._escalations = Escalations(
+            request_log,
+            lambda model: self._models.get(model) is not None,
+            clock,
+            source=self._source,
+        )
         self._sweeper = Sweeper(
             broker,
             request_log,
@@ -95,6 +103,7 @@ class App:
             clock,
             source=self._source,
             on_ended=limits.on_ended,
+            on_fact=self._escalations.fold,
         )
         self._queues = QueuePoll(broker, loads, self._model_names, clock)
         self._ingress = DurableConsumer(broker, INGRESS_CONSUMER, credit=_INGRESS_CREDIT)
@@ -149,6 +158,7 @@ class App:
             await self._limiter.close()
             parts = (self._models, self._tenants, self._sweeper, self._queues, self._consumers)
             await asyncio.gather(*(part.stop() for part in parts))
+            await self._escalations.close()
         await self._broker.close()
 
     def _on_model(self, name: str, record: ModelRecord | None) -> None:
