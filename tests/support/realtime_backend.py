@@ -17,15 +17,20 @@ from penstock_shared.contracts.errors import ErrorBody, PenstockError
 from penstock_shared.contracts.ids import uuid7
 from penstock_shared.contracts.jobs import Job
 from penstock_shared.contracts.requests import (
+    TERMINAL_TYPES,
     Accepted,
     Admission,
     AdmissionReply,
+    AttemptFailed,
     Content,
     Decision,
+    NextAttempt,
     Rejected,
     RequestEnded,
     RequestRouted,
     Status,
+    Timings,
+    attempt_failed_id,
     routed_id,
     terminal_id,
     terminal_type,
@@ -56,6 +61,8 @@ class Backend:
     generate: Generate | None = None
     """What the worker does with a job; echo when None."""
     rejection: Rejected | None = None
+    plan: tuple[NextAttempt, ...] = ()
+    """Who tries after the first attempt."""
     lose_replies: int = 0
     """How many admissions are made durable without an answer, as when a router dies."""
     jobs: list[Job] = field(default_factory=list)
@@ -98,6 +105,8 @@ class Backend:
             content=admission.content,
             accepted_at=now,
             deadline=now + timedelta(seconds=admission.deadline_s or 120),
+            final_attempt=not self.plan,
+            plan=self.plan,
             store=admission.store,
         )
         subject = subjects.request_event(tenant, admission.request_id)
@@ -111,7 +120,7 @@ class Backend:
         except SequenceConflictError:
             last = await self.broker.last_message(EVENTS, subject)
             assert last is not None
-            ended = last.event_type != RequestRouted.TYPE
+            ended = last.event_type in TERMINAL_TYPES
             return Accepted(request_id=routed.request_id, model=model, accepted_at=now, ended=ended)
         job = Job.from_routed(routed, sequence)
         self.jobs.append(job)
@@ -131,7 +140,7 @@ class Backend:
 
     async def delta(self, job: Job, run: str, n: int, text: str) -> None:
         await self.broker.publish_core(
-            subjects.responses(job.tenant, job.request_id), encode_delta(1, run, n, text)
+            subjects.responses(job.tenant, job.request_id), encode_delta(job.attempt, run, n, text)
         )
 
     async def end(
@@ -167,6 +176,7 @@ class Backend:
             status=status,
             reason=reason,
             usage=Usage(input_tokens=3, output_tokens=len(pieces)),
+            used_before=job.used_before,
             price=job.price,
             output=sealed,
             delta_ends=tuple(ends),
@@ -191,12 +201,55 @@ class Backend:
             await self.broker.publish_core(subjects.responses(job.tenant, job.request_id), final)
         return ended
 
+    async def fail(self, job: Job, run: str, text: str) -> Job:
+        """Write that the answer failed its check; returns the job that follows by the plan."""
+        sealed = await self.keyring.seal(
+            job.tenant, job.data_subject, job.request_id, "output", text
+        )
+        now = datetime.now(UTC)
+        failed = AttemptFailed(
+            request_id=job.request_id,
+            tenant=job.tenant,
+            key_id=job.key_id,
+            data_subject=job.data_subject,
+            model=job.model,
+            attempt=job.attempt,
+            run=run,
+            reason="schema",
+            keyword="required",
+            detail=sealed,
+            usage=Usage(input_tokens=3, output_tokens=len(split(text))),
+            used_before=job.used_before,
+            price=job.price,
+            output=sealed,
+            timings=Timings(queued_ms=0, first_token_ms=0, total_ms=0),
+            store=job.store,
+            routed_at=job.routed_at,
+            failed_at=now,
+        )
+        subject = subjects.request_event(job.tenant, job.request_id)
+        sequence = await self.broker.publish(
+            subject,
+            failed.model_dump_json().encode(),
+            Envelope(
+                id=attempt_failed_id(job.request_id, job.attempt, run),
+                source="/t",
+                type=AttemptFailed.TYPE,
+            ),
+            expected_last_seq=job.expected_seq,
+        )
+        first = await self.broker.first_message(EVENTS, subject)
+        assert first is not None
+        following = Job.after(RequestRouted.model_validate_json(first.data), failed, sequence)
+        assert following is not None
+        return following
+
     async def ended(self, job: Job) -> bool:
         """Whether the job's fact stands, though its acknowledgement was lost."""
         subject = subjects.request_event(job.tenant, job.request_id)
         with contextlib.suppress(PenstockError):
             last = await self.broker.last_message(EVENTS, subject)
-            return last is not None and last.event_type != RequestRouted.TYPE
+            return last is not None and last.event_type in TERMINAL_TYPES
         return False
 
     async def cancelled(self, job: Job) -> None:

@@ -70,6 +70,7 @@ OPERATIONS: Final = (
     "deleteResponse",
     "cancelResponse",
     "listInputItems",
+    "giveFeedback",
     "createChatCompletion",
     "createEmbeddings",
     "listModels",
@@ -147,10 +148,11 @@ def usable(case: Any, number: int, edge_made: str) -> None:
         for name, value in case.body.items():
             if isinstance(value, float) and value.is_integer():
                 case.body[name] = int(value)  # JSON Schema calls 1.0 an integer, the edge does not
-        if number % 4:
+        if number % 4 and "score" not in case.body:
             case.body["model"] = "auto"
-    if "response_id" in case.path_parameters and number % 2:
-        case.path_parameters["response_id"] = edge_made
+    for name in {"response_id", "answer_id"} & case.path_parameters.keys():
+        if number % 2:
+            case.path_parameters[name] = edge_made
     if "model" in case.path_parameters and number % 2:
         case.path_parameters["model"] = "echo"
 
