@@ -25,6 +25,7 @@ class Ledger:
 
     def __init__(self, *failures: Exception) -> None:
         self.rows: list[MeteredUsage] = []
+        self.reserved: list[RequestRouted] = []
         self._failures = list(failures)
 
     async def record(self, rows: Sequence[MeteredUsage]) -> list[Added]:
@@ -32,6 +33,12 @@ class Ledger:
             raise self._failures.pop(0)
         self.rows.extend(rows)
         return []
+
+    async def restore(self, requests: Sequence[RequestRouted]) -> None:
+        self.reserved.extend(requests)
+
+    async def rebuild_ended(self, events_seq: int) -> None:
+        raise AssertionError(events_seq)
 
     async def totals(self, tenant: str | None = None) -> list[UsageRow]:
         raise AssertionError(tenant)

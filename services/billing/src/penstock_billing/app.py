@@ -136,8 +136,9 @@ class App:
         settings = self.settings
         ledger, position = PostgresUsage(postgres), NatsEventPosition(broker)
         if await ledger.rebuild_requested():
-            await position.reset()  # a crash right here resets it again, which changes nothing
-            await ledger.rebuild_begun()
+            until_seq = await position.reset()
+            # A crash right here resets it again, which changes nothing.
+            await ledger.rebuild_begun(until_seq)
         keyring = Keyring(root_key, BucketStore(broker, Bucket.DATA_KEYS), self._clock)
         dead = DeadLetters(broker, keyring, self._clock, self._source)
 

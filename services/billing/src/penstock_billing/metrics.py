@@ -8,7 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 EVENTS: Final = Counter(
     "billing_events_total",
-    "Request events read, by what came of them: metered, duplicate, skipped or malformed.",
+    "Request events read, by what came of them: metered, duplicate, reserved, skipped, malformed.",
     ["outcome"],
 )
 METERED_MICROUSD: Final = Counter(

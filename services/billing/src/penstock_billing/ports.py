@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Protocol
 
 from penstock_shared.contracts.account_commands import KeyUse, ListedKey, ListKeys
 from penstock_shared.contracts.accounts import KeyRecord, TenantRecord
+from penstock_shared.contracts.quotas import QuotaState
+from penstock_shared.contracts.requests import RequestRouted
 from penstock_shared.contracts.streams import Bucket
 from penstock_shared.contracts.usage import UsageRow
 
@@ -61,6 +63,8 @@ class MeteredUsage:
     output_tokens: int
     cost_microusd: int
     ended_at: datetime
+    accepted_on: date
+    """In UTC: it counts in the quotas of that day, whenever it ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,13 @@ class AccountTransaction(Protocol):
 
     async def change_tenant(self, record: TenantRecord) -> None:
         """Raises ConflictError when one of its token audiences is another's."""
+        ...
+
+    async def recount_quotas(self, tenant: str, at: datetime) -> None:
+        """Sum up what the tenant has used and reserved in the month of `at`; it is counted then.
+
+        Nothing is metered from here to the transaction's end.
+        """
         ...
 
     async def working_keys(self, tenant: str, at: datetime) -> int:
@@ -135,6 +146,10 @@ class AccountStore(Protocol):
 
     async def tenants(self, tenant: str | None = None) -> list[TenantRecord]:
         """One tenant, or all."""
+        ...
+
+    async def quotas(self, tenant: str | None, at: datetime) -> list[QuotaState]:
+        """How the quotas of one tenant, or of all, stand in the periods that hold `at`."""
         ...
 
     async def page(self, query: ListKeys) -> list[ListedKey]:
@@ -211,6 +226,19 @@ class UsageLedger(Protocol):
             SchemaError: a value among them is none that can be stored.
             UnavailableError: Postgres does not answer; it may be committed or not.
         """
+        ...
+
+    async def restore(self, requests: Sequence[RequestRouted]) -> None:
+        """Reserve again what the database has lost of these: it knows nothing of the request.
+
+        Raises:
+            SchemaError: a value among them is none that can be stored.
+            UnavailableError: Postgres does not answer.
+        """
+        ...
+
+    async def rebuild_ended(self, events_seq: int) -> None:
+        """EVENTS is settled up to there: a rebuild that was to come so far is done."""
         ...
 
     async def totals(self, tenant: str | None = None) -> list[UsageRow]:

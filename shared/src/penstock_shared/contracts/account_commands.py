@@ -8,7 +8,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 from penstock_shared.contracts.accounts import (
     PRINTABLE,
@@ -20,6 +27,7 @@ from penstock_shared.contracts.accounts import (
     TenantStatus,
 )
 from penstock_shared.contracts.ids import KeyId, TenantId
+from penstock_shared.contracts.quotas import Quota, QuotaState
 
 MAX_KEYS_PER_PAGE: Final = 1_000
 MAX_USES_PER_REPORT: Final = 1_000
@@ -46,6 +54,15 @@ class NewIdentityProvider(IdentityProvider):
     model_config = ConfigDict(extra="forbid")
 
 
+def _one_of_each(quotas: tuple[Quota, ...]) -> tuple[Quota, ...]:
+    """In one order, so that the same quotas are the same record."""
+    by_name = {(quota.unit, quota.period): quota for quota in quotas}
+    if len(by_name) < len(quotas):
+        msg = "one quota for each unit and period"
+        raise ValueError(msg)
+    return tuple(by_name[name] for name in sorted(by_name))
+
+
 class _TenantTerms(_Command):
     requests_per_minute: _PerMinute = 60_000
     tokens_per_minute: _PerMinute | None = None
@@ -54,6 +71,7 @@ class _TenantTerms(_Command):
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     weight: Annotated[int, Field(ge=1, le=100)] = 1
     identity_providers: Annotated[tuple[NewIdentityProvider, ...], Field(max_length=8)] = ()
+    quotas: Annotated[tuple[Quota, ...], AfterValidator(_one_of_each)] = ()
 
 
 class CreateTenant(_TenantTerms):
@@ -108,6 +126,12 @@ class ListAccounts(_Command):
     tenant: TenantId | None = None
 
 
+class ListQuotas(_Command):
+    """Verb `list-quotas`; all tenants' when None."""
+
+    tenant: TenantId | None = None
+
+
 class ListKeys(_Command):
     """Verb `list-keys`, in the order of their making; all tenants' when None."""
 
@@ -145,6 +169,14 @@ class TenantList(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     tenants: tuple[TenantRecord, ...]
+
+
+class QuotaList(BaseModel):
+    """Answer to `list-quotas`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    quotas: tuple[QuotaState, ...]
 
 
 class ListedKey(KeyRecord):

@@ -8,6 +8,8 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from penstock_shared.contracts.ids import TenantId
+
 MAX_AMOUNT: Final = 10**15
 
 
@@ -34,6 +36,23 @@ class Quota(BaseModel):
     unit: QuotaUnit
     period: QuotaPeriod
     limit: Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
+
+    def __str__(self) -> str:
+        """For people: "1,000,000 tokens per day"."""
+        return f"{self.limit:,} {self.unit.value} per {self.period.value}"
+
+
+class QuotaState(Quota):
+    """One limit, and what of it is taken now."""
+
+    tenant: TenantId
+    settled: int
+    """Used by attempts that have ended."""
+    reserved: int
+    """The most that open requests may still use."""
+    left: int
+    """What may still be reserved; 0 also where more was used than there is."""
+    resets_at: datetime
 
 
 class Reserve(BaseModel):

@@ -38,13 +38,15 @@ class NatsEventPosition:
         floor = (info.ack_floor.stream_seq if info.ack_floor else 0) or 0
         return Position(events_seq=max(last_seq, floor) if lag == 0 else floor, lag=lag)
 
-    async def reset(self) -> None:
-        """Begin again at the first event.
+    async def reset(self) -> int:
+        """Begin again at the first event; returns the last sequence that there is now.
 
         Raises:
             UnavailableError: NATS does not answer.
         """
         await rewind_consumer(self._broker, BILLING_CONSUMER)
+        with _translated():
+            return int((await self._broker.jetstream.stream_info(EVENTS)).state.last_seq)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import asyncpg
@@ -14,12 +14,14 @@ from penstock_billing.ports import AccountTransaction, OutboxEntry, StoredKey
 from penstock_shared.contracts.account_commands import KeyUse, ListedKey, ListKeys
 from penstock_shared.contracts.accounts import KeyRecord, TenantRecord
 from penstock_shared.contracts.errors import ConflictError, NotFoundError
+from penstock_shared.contracts.quotas import QuotaPeriod, QuotaState, period_end, period_start
 from penstock_shared.runtime.postgres import Postgres, translated
 
 _TENANT_COLUMNS: Final = (
     "tenant, name, status, requests_per_minute, tokens_per_minute, user_requests_per_minute, "
-    "user_tokens_per_minute, max_connections, weight, identity_providers, created_at"
+    "user_tokens_per_minute, max_connections, weight, identity_providers, quotas, created_at"
 )
+_AS_JSON: Final = {"identity_providers", "quotas"}
 _KEY_COLUMNS: Final = (
     "sha256, key_id, tenant, name, hint, role, created_at, lifetime_s, expires_at, revoked_at"
 )
@@ -30,13 +32,17 @@ where $1::text is null or tenant = $1 order by tenant"""
 _LOCK_TENANT: Final = f"select {_TENANT_COLUMNS} from billing.tenants where tenant = $1 for update"
 _ADD_TENANT: Final = f"""
 insert into billing.tenants ({_TENANT_COLUMNS})
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"""
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"""
 _CHANGE_TENANT: Final = f"""
 update billing.tenants set ({_TENANT_COLUMNS})
-= ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) where tenant = $1"""
+= ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) where tenant = $1"""
 _FORGET_AUDIENCES: Final = "delete from billing.token_audiences where tenant = $1"
 _ADD_AUDIENCE: Final = """
 insert into billing.token_audiences (issuer, audience, tenant) values ($1, $2, $3)"""
+_RECOUNT: Final = "select billing.recount($1, $2)"
+_QUOTAS: Final = """
+select t.tenant, q.* from billing.tenants t cross join lateral billing.quota_state(t.tenant, $2) q
+where $1::text is null or t.tenant = $1 order by t.tenant, q.unit, q.period"""
 _KEYS: Final = f"select {_KEY_COLUMNS} from billing.api_keys"
 _PAGE: Final = f"""
 select {_KEY_COLUMNS}, last_used_at from billing.api_keys
@@ -92,6 +98,11 @@ class PostgresAccounts:
         """Every key."""
         return [_stored_key(row) for row in await self._postgres.fetch(_KEYS)]
 
+    async def quotas(self, tenant: str | None, at: datetime) -> list[QuotaState]:
+        """How the quotas of one tenant, or of all, stand in the periods that hold `at`."""
+        rows = await self._postgres.fetch(_QUOTAS, tenant, at.astimezone(UTC).date())
+        return [_quota_state(row, at) for row in rows]
+
     async def page(self, query: ListKeys) -> list[ListedKey]:
         """A page of keys with their last uses: one more than asked for, where there are more."""
         rows = await self._postgres.fetch(_PAGE, query.tenant, query.after, query.limit + 1)
@@ -128,6 +139,10 @@ class _Transaction:
         await self._connection.execute(_CHANGE_TENANT, *_tenant_values(record))
         await self._connection.execute(_FORGET_AUDIENCES, record.tenant)
         await self._add_audiences(record)
+
+    async def recount_quotas(self, tenant: str, at: datetime) -> None:
+        since = period_start(QuotaPeriod.MONTH, at).date()
+        await self._connection.execute(_RECOUNT, tenant, since)
 
     async def _add_audiences(self, record: TenantRecord) -> None:
         for provider in record.identity_providers:
@@ -178,16 +193,30 @@ class _Transaction:
 
 
 def _tenant_values(record: TenantRecord) -> list[Any]:
-    fields = record.model_dump()
-    providers = [provider.model_dump(mode="json") for provider in record.identity_providers]
-    fields["identity_providers"] = json.dumps(providers)
+    fields = record.model_dump() | {
+        name: json.dumps(value)
+        for name, value in record.model_dump(mode="json", include=_AS_JSON).items()
+    }
     return [fields[name] for name in _TENANT_COLUMNS.split(", ")]
 
 
 def _tenant(row: Any) -> TenantRecord:
     fields = dict(row)
-    fields["identity_providers"] = json.loads(fields["identity_providers"])
-    return TenantRecord(**fields)
+    return TenantRecord(**fields | {name: json.loads(fields[name]) for name in _AS_JSON})
+
+
+def _quota_state(row: Any, at: datetime) -> QuotaState:
+    most, settled, reserved = row["most"], int(row["settled"]), int(row["reserved"])
+    return QuotaState(
+        tenant=row["tenant"],
+        unit=row["unit"],
+        period=row["period"],
+        limit=most,
+        settled=settled,
+        reserved=reserved,
+        left=max(0, most - settled - reserved),
+        resets_at=period_end(QuotaPeriod(row["period"]), at),
+    )
 
 
 def _stored_key(row: Any) -> StoredKey:

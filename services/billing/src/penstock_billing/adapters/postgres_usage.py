@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import asyncpg
 
 from penstock_billing.ports import Added, MeteredUsage
 from penstock_shared.contracts.errors import SchemaError
+from penstock_shared.contracts.requests import RequestRouted
+from penstock_shared.contracts.reservations import reservations_json
 from penstock_shared.contracts.usage import UsageRow
 from penstock_shared.runtime.postgres import Postgres
 
 # One statement, hence one transaction and one round trip (79,000 rows/s: FIELD-NOTES). What was
-# there already is not returned: the caller sees what the batch really added.
+# there already is not returned: the caller sees what the batch really added. A trigger settles the
+# quotas of the tenants that have any in the same statement (I4).
 _RECORD: Final = """
 with added as (
     insert into billing.usage
     select * from unnest(
         $1::text[], $2::uuid[], $3::integer[], $4::bigint[], $5::text[], $6::text[], $7::text[],
-        $8::bigint[], $9::bigint[], $10::bigint[], $11::timestamptz[])
+        $8::bigint[], $9::bigint[], $10::bigint[], $11::timestamptz[], $12::date[])
     on conflict (tenant, request_id, attempt) do nothing
     returning model, input_tokens, output_tokens, cost_microusd
 )
@@ -27,6 +31,9 @@ select model, count(*)::bigint as rows, sum(input_tokens)::bigint as input_token
        sum(output_tokens)::bigint as output_tokens, sum(cost_microusd) as cost_microusd
 from added group by model"""
 
+_RESTORE: Final = "select billing.restore($1::jsonb)"
+_REQUESTED: Final = "select exists (select from billing.rebuild where until_seq is null)"
+_BEGUN: Final = "update billing.rebuild set until_seq = $1 where until_seq is null"
 _TOTALS: Final = """
 select tenant, model, count(distinct request_id) as requests, sum(input_tokens) as input_tokens,
        sum(output_tokens) as output_tokens, sum(cost_microusd) as cost_microusd
@@ -59,12 +66,10 @@ class PostgresUsage:
             [row.output_tokens for row in rows],
             [row.cost_microusd for row in rows],
             [row.ended_at for row in rows],
+            [row.accepted_on for row in rows],
         )
-        try:
+        with _storable():
             added = await self._postgres.fetch(_RECORD, *columns)
-        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
-            msg = "The fact holds a value that cannot be stored."
-            raise SchemaError(msg, code="not_storable") from error
         return [
             Added(
                 model=row["model"],
@@ -75,6 +80,16 @@ class PostgresUsage:
             )
             for row in added
         ]
+
+    async def restore(self, requests: Sequence[RequestRouted]) -> None:
+        """Reserve again what the database has lost of these: it knows nothing of the request.
+
+        Raises:
+            SchemaError: a value among them is none that the table can hold.
+            UnavailableError: Postgres does not answer; it may be committed or not.
+        """
+        with _storable():
+            await self._postgres.fetch(_RESTORE, reservations_json(requests))
 
     async def totals(self, tenant: str | None = None) -> list[UsageRow]:
         """Sums by tenant and model; an escalated request is one request."""
@@ -92,8 +107,21 @@ class PostgresUsage:
 
     async def rebuild_requested(self) -> bool:
         """Whether EVENTS is to be read again from its beginning (I9)."""
-        return bool(await self._postgres.fetchval("select exists (select from billing.rebuild)"))
+        return bool(await self._postgres.fetchval(_REQUESTED))
 
-    async def rebuild_begun(self) -> None:
-        """The consumer stands at the beginning: the request for it is fulfilled."""
-        await self._postgres.fetch("delete from billing.rebuild")
+    async def rebuild_begun(self, until_seq: int) -> None:
+        """The consumer stands at the beginning: what was asked for is done at `until_seq`."""
+        await self._postgres.fetch(_BEGUN, until_seq)
+
+    async def rebuild_ended(self, events_seq: int) -> None:
+        """EVENTS is settled up to there: nothing keeps quotas from being reserved any more."""
+        await self._postgres.fetch("delete from billing.rebuild where until_seq <= $1", events_seq)
+
+
+@contextlib.contextmanager
+def _storable() -> Iterator[None]:
+    try:
+        yield
+    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+        msg = "The fact holds a value that cannot be stored."
+        raise SchemaError(msg, code="not_storable") from error

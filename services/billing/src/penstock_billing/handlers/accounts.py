@@ -33,6 +33,8 @@ from penstock_shared.contracts.account_commands import (
     KeyUseNoted,
     ListAccounts,
     ListKeys,
+    ListQuotas,
+    QuotaList,
     ReportKeyUse,
     RevokeKey,
     RotateKey,
@@ -80,6 +82,7 @@ class AccountCommands:
             "create-tenant": self._create_tenant,
             "update-tenant": self._update_tenant,
             "list-tenants": self._list_tenants,
+            "list-quotas": self._list_quotas,
             "create-key": self._create_key,
             "rotate-key": self._rotate_key,
             "revoke-key": self._revoke_key,
@@ -110,6 +113,8 @@ class AccountCommands:
         record = new_tenant(_parse(CreateTenant, payload), act.at)
         async with self._store.transaction() as transaction:
             await transaction.add_tenant(record)
+            if record.quotas:
+                await transaction.recount_quotas(record.tenant, act.at)
             await transaction.enqueue(tell_tenant_created(record, act))
         log().info("tenant.created", tenant=record.tenant)
         await self._relay.flush()
@@ -122,6 +127,8 @@ class AccountCommands:
             record, changed = updated_tenant(before, command)
             if changed:
                 await transaction.change_tenant(record)
+                if "quotas" in changed and record.quotas:
+                    await transaction.recount_quotas(record.tenant, act.at)
                 await transaction.enqueue(tell_tenant_updated(record, changed, act))
                 log().info("tenant.updated", tenant=record.tenant, changed=changed)
         # Also when nothing changed: the entry of an earlier update may still wait in the outbox.
@@ -131,6 +138,10 @@ class AccountCommands:
     async def _list_tenants(self, payload: bytes, _: Act) -> TenantList:
         query = _parse(ListAccounts, payload)
         return TenantList(tenants=tuple(await self._store.tenants(query.tenant)))
+
+    async def _list_quotas(self, payload: bytes, act: Act) -> QuotaList:
+        query = _parse(ListQuotas, payload)
+        return QuotaList(quotas=tuple(await self._store.quotas(query.tenant, act.at)))
 
     async def _create_key(self, payload: bytes, act: Act) -> CreatedKey:
         command = _parse(CreateKey, payload)

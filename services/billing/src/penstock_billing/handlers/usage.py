@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeVar
 
 from pydantic import ValidationError
 
 from penstock_billing import metrics
-from penstock_billing.domain.metering import METERED_TYPES, distinct, meter
+from penstock_billing.domain.metering import METERED_TYPES, distinct, meter, reserved
 from penstock_billing.ports import Added, EventPosition, MeteredUsage, Position, UsageLedger
 from penstock_shared.contracts.errors import SchemaError, UnavailableError
+from penstock_shared.contracts.requests import RequestRouted
+from penstock_shared.contracts.reservations import RESERVED_HEADER
 from penstock_shared.contracts.usage import UsageQuery, UsageReport
 from penstock_shared.runtime.consumer import Delivery
 from penstock_shared.runtime.settlement import Reject, retry_delay_s, settle_error
@@ -21,7 +23,7 @@ from penstock_shared.runtime.telemetry import log
 
 _TYPE: Final = "ce-type"
 _MAX_PAUSE_S: Final = 2.0
-_Metered: TypeAlias = tuple[Delivery, MeteredUsage]
+F = TypeVar("F")
 
 
 class BatchSource(Protocol):
@@ -72,7 +74,7 @@ class UsageIngest:
         """
         try:
             with metrics.BATCH_SECONDS.time():
-                await self._record(await self._metered(batch))
+                await self._write(batch)
             for delivery in batch:
                 if not delivery.settled:
                     await delivery.ack()
@@ -80,44 +82,58 @@ class UsageIngest:
             await _hand_back(batch, 0)
             raise
 
-    async def _metered(self, batch: Sequence[Delivery]) -> list[_Metered]:
-        """What is to be written; the malformed is rejected, what carries no usage skipped."""
-        metered: list[_Metered] = []
+    async def _write(self, batch: Sequence[Delivery]) -> None:
+        """Usage first: what has been used is not reserved again."""
+        metered: list[tuple[Delivery, MeteredUsage]] = []
+        routed: list[tuple[Delivery, RequestRouted]] = []
         skipped = 0
         for delivery in batch:
-            # Told by the header: `routed` is half of all events and is not even parsed.
+            # Told by headers: `routed` is half of all events, and hardly ever even parsed.
             event_type = delivery.headers.get(_TYPE)
-            if event_type not in METERED_TYPES:
-                skipped += 1
-                continue
             try:
-                usage = meter(event_type, delivery.subject, delivery.sequence, delivery.data)
+                if event_type in METERED_TYPES:
+                    usage = meter(event_type, delivery.subject, delivery.sequence, delivery.data)
+                    metered.append((delivery, usage))
+                elif event_type == RequestRouted.TYPE and RESERVED_HEADER in delivery.headers:
+                    routed.append((delivery, reserved(delivery.subject, delivery.data)))
+                else:
+                    skipped += 1
             except SchemaError as error:
                 await self._malformed(delivery, error)
-            else:
-                metered.append((delivery, usage))
         metrics.EVENTS.labels("skipped").inc(skipped)
-        return metered
+        await self._store(metered, self._record)
+        await self._store(routed, self._restore)
 
-    async def _record(self, metered: Sequence[_Metered]) -> None:
+    async def _record(self, usages: Sequence[MeteredUsage]) -> None:
+        _count(await self._ledger.record(distinct(usages)), len(usages))
+
+    async def _restore(self, routed: Sequence[RequestRouted]) -> None:
+        once = {(fact.tenant, fact.request_id): fact for fact in routed}
+        await self._ledger.restore(list(once.values()))
+        metrics.EVENTS.labels("reserved").inc(len(routed))
+
+    async def _store(
+        self,
+        read: Sequence[tuple[Delivery, F]],
+        write: Callable[[Sequence[F]], Awaitable[None]],
+    ) -> None:
         """Write a batch; if something in it cannot be written, all others still are."""
-        if not metered:
+        if not read:
             return
         try:
-            await self._write([usage for _, usage in metered])
+            await self._until_written(lambda: write([fact for _, fact in read]))
         except SchemaError as error:
-            if len(metered) == 1:
-                await self._malformed(metered[0][0], error)
+            if len(read) == 1:
+                await self._malformed(read[0][0], error)
                 return
-            for one in metered:
-                await self._record([one])
+            for one in read:
+                await self._store([one], write)
 
-    async def _write(self, usages: Sequence[MeteredUsage]) -> None:
-        rows = distinct(usages)
+    async def _until_written(self, write: Callable[[], Awaitable[None]]) -> None:
         tries = 0
         while True:
             try:
-                added = await self._ledger.record(rows)
+                await write()
             except SchemaError:
                 raise
             except Exception as error:  # noqa: BLE001  nothing but bad data may lose its turn
@@ -126,7 +142,6 @@ class UsageIngest:
                 log().warning("usage.not_written", kind=type(error).__name__, tries=tries)
                 await self._pause(min(retry_delay_s(tries, self._rng), _MAX_PAUSE_S))
             else:
-                _count(added, len(usages))
                 return
 
     async def _malformed(self, delivery: Delivery, error: SchemaError) -> None:
@@ -165,10 +180,11 @@ class UsageDesk:
         return UsageReport(rows=tuple(rows), events_seq=position.events_seq)
 
     async def watch(self, interval_s: float) -> None:
-        """Keep the metrics of the position fresh, for ever."""
+        """Keep the metrics fresh, and see a rebuild to its end, for ever."""
         while True:
             with contextlib.suppress(UnavailableError):
-                await self._look()
+                position = await self._look()
+                await self._ledger.rebuild_ended(position.events_seq)
             await asyncio.sleep(interval_s)
 
     async def _look(self) -> Position:

@@ -1,0 +1,342 @@
+-- Quotas (I4): what was used and what is reserved, to the token. Routers reserve before they admit
+-- a request; the statement that meters an attempt settles it. What an attempt uses counts on the
+-- UTC day on which its request was accepted, whenever it ends: so every sum here is a function of
+-- the facts alone.
+--
+-- Whoever changes a tenant's sums holds its lock (billing.lock_quotas), and looks only after it
+-- has it. Locks are taken in this order, so nobody deadlocks: billing.tenants, billing.usage,
+-- the tenants' locks.
+
+alter table billing.tenants add column quotas jsonb not null default '[]';
+
+-- Null where a release without quotas has metered it: then it is the day of its end.
+alter table billing.usage add column accepted_on date;
+
+-- Null: asked for. Else: it goes on until EVENTS has been read up to here, and nothing is reserved
+-- before that.
+alter table billing.rebuild add column until_seq bigint;
+
+create table billing.reservations (
+    tenant       text        not null,
+    request_id   uuid        not null,
+    attempt      integer     not null check (attempt > 0),
+    tokens       bigint      not null check (tokens >= 0),
+    microusd     bigint      not null check (microusd >= 0),
+    -- What it takes to end a request that was never routed.
+    model        text        not null,
+    key_id       text        not null,
+    data_subject text        not null,
+    input_microusd_per_1k  bigint not null,
+    output_microusd_per_1k bigint not null,
+    accepted_at  timestamptz not null,
+    deadline     timestamptz not null,
+    accepted_on  date        not null
+        generated always as ((accepted_at at time zone 'UTC')::date) stored,
+    -- With the day: who asks again after midnight with the same request needs room in both days
+    -- until it is known under which of them it was routed.
+    primary key (tenant, request_id, attempt, accepted_on)
+);
+create index reservations_deadline on billing.reservations (deadline, tenant, request_id)
+    where attempt = 1;
+
+-- Of every tenant that has, or once had, a quota. Sums may be larger than any number that is added.
+create table billing.quota_use (
+    tenant   text    not null,
+    day      date    not null,
+    unit     text    not null check (unit in ('requests', 'tokens', 'microusd')),
+    settled  numeric not null default 0 check (settled >= 0),
+    reserved numeric not null default 0 check (reserved >= 0),
+    primary key (tenant, day, unit)
+) with (fillfactor = 50);  -- room for the next version of a row beside it: no index changes
+
+create function billing.lock_quotas(of_tenants text[]) returns void language plpgsql as $$
+declare
+    lock_key bigint;
+begin
+    for lock_key in
+        select distinct hashtextextended('penstock.quotas.' || tenant, 0)
+        from unnest(of_tenants) as t (tenant) order by 1
+    loop
+        perform pg_advisory_xact_lock(lock_key);
+    end loop;
+end $$;
+
+-- How a tenant's quotas stand in the periods that hold a day.
+create function billing.quota_state(of_tenant text, on_day date)
+returns table (unit text, period text, most bigint, settled numeric, reserved numeric)
+language sql stable as $$
+    select q.unit, q.period, q."limit", coalesce(sum(u.settled), 0), coalesce(sum(u.reserved), 0)
+    from billing.tenants t
+    cross join lateral jsonb_to_recordset(t.quotas) as q (unit text, period text, "limit" bigint)
+    left join billing.quota_use u
+        on u.tenant = t.tenant and u.unit = q.unit
+       and u.day >= date_trunc(q.period, on_day::timestamp)::date
+       and u.day < (date_trunc(q.period, on_day::timestamp) + ('1 ' || q.period)::interval)::date
+    where t.tenant = of_tenant
+    group by q.unit, q.period, q."limit"
+    order by q.unit, q.period
+$$;
+
+-- Write the reservations among `wanted` that belong to `requests`, and count them. One that is
+-- there already grows to what is wanted now, and never shrinks: either of the two may be routed.
+create function billing.hold(of_tenant text, on_day date, wanted jsonb, requests uuid[])
+returns void language plpgsql as $$
+begin
+    insert into billing.quota_use (tenant, day, unit)
+    values (of_tenant, on_day, 'requests'), (of_tenant, on_day, 'tokens'),
+           (of_tenant, on_day, 'microusd')
+    on conflict do nothing;
+    with before as (
+        select r.attempt, r.tokens, r.microusd
+        from billing.reservations r
+        join jsonb_populate_recordset(null::billing.reservations, wanted) as w
+            on r.request_id = w.request_id and r.attempt = w.attempt
+        where r.tenant = of_tenant and r.accepted_on = on_day and r.request_id = any (requests)
+    ), held as (
+        insert into billing.reservations as r
+            (tenant, request_id, attempt, tokens, microusd, model, key_id, data_subject,
+             input_microusd_per_1k, output_microusd_per_1k, accepted_at, deadline)
+        select of_tenant, request_id, attempt, tokens, microusd, model, key_id, data_subject,
+               input_microusd_per_1k, output_microusd_per_1k, accepted_at, deadline
+        from jsonb_populate_recordset(null::billing.reservations, wanted)
+        where request_id = any (requests)
+        on conflict (tenant, request_id, attempt, accepted_on) do update
+            set tokens = greatest(r.tokens, excluded.tokens),
+                microusd = greatest(r.microusd, excluded.microusd),
+                deadline = greatest(r.deadline, excluded.deadline)
+        returning r.attempt, r.tokens, r.microusd
+    ), change as (
+        select attempt, tokens::numeric, microusd::numeric, 1 as sign from held
+        union all
+        select attempt, tokens, microusd, -1 from before
+    )
+    update billing.quota_use u set reserved = u.reserved + added.amount
+    from (
+        select v.unit, sum(v.amount * c.sign) as amount
+        from change c cross join lateral (values
+            ('requests', (c.attempt = 1)::int::numeric), ('tokens', c.tokens),
+            ('microusd', c.microusd)) as v (unit, amount)
+        group by v.unit
+    ) as added
+    where u.tenant = of_tenant and u.day = on_day and u.unit = added.unit;
+end $$;
+
+-- For routers: reserve for every request in `asked`, as far as it fits into all quotas of its
+-- tenant; returns those that do not, each with the first quota that is in the way. `asked` is a
+-- list of {tenant, day, wanted: [reservations]} with each request once. Asking again changes
+-- nothing, and a request of which usage is known needs no reservation any more.
+create function billing.reserve(asked jsonb)
+returns table (tenant text, request_id uuid, unit text, period text, most bigint,
+               settled numeric, reserved numeric, needed numeric)
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    place     record;
+    one       record;
+    units     text[];
+    periods   text[];
+    mosts     bigint[];
+    settleds  numeric[];
+    reserveds numeric[];
+    needs     numeric[];
+    blocked   integer;
+    granted   uuid[];
+begin
+    perform billing.lock_quotas(array(
+        select p.tenant from jsonb_to_recordset(asked) as p (tenant text)));
+    if exists (select from billing.rebuild) then
+        raise exception 'usage is being read from the event log again'
+            using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    for place in
+        select p.tenant, p.day, p.wanted
+        from jsonb_to_recordset(asked) as p (tenant text, day date, wanted jsonb) order by 1, 2
+    loop
+        select array_agg(s.unit), array_agg(s.period), array_agg(s.most),
+               array_agg(s.settled), array_agg(s.reserved)
+        into units, periods, mosts, settleds, reserveds
+        from billing.quota_state(place.tenant, place.day) s;
+        continue when units is null;  -- they were lifted
+        granted := '{}';
+        for one in
+            select w.request_id, bool_and(r.attempt is null)::int::numeric as requests,
+                   sum(greatest(w.tokens - coalesce(r.tokens, 0), 0)) as tokens,
+                   sum(greatest(w.microusd - coalesce(r.microusd, 0), 0)) as microusd
+            from jsonb_populate_recordset(null::billing.reservations, place.wanted)
+                with ordinality as w
+            left join billing.reservations r
+                on r.tenant = place.tenant and r.request_id = w.request_id
+               and r.attempt = w.attempt and r.accepted_on = place.day
+            where not exists (
+                select from billing.usage u
+                where u.tenant = place.tenant and u.request_id = w.request_id)
+            group by w.request_id order by min(w.ordinality)
+        loop
+            needs := array(
+                select case u when 'requests' then one.requests when 'tokens' then one.tokens
+                              else one.microusd end
+                from unnest(units) with ordinality as t (u, n) order by n);
+            blocked := null;
+            for n in 1 .. cardinality(units) loop
+                if needs[n] > 0 and settleds[n] + reserveds[n] + needs[n] > mosts[n] then
+                    blocked := n;
+                    exit;
+                end if;
+            end loop;
+            if blocked is null then
+                granted := granted || one.request_id;
+                for n in 1 .. cardinality(units) loop
+                    reserveds[n] := reserveds[n] + needs[n];
+                end loop;
+            else
+                tenant := place.tenant;
+                request_id := one.request_id;
+                unit := units[blocked];
+                period := periods[blocked];
+                most := mosts[blocked];
+                settled := settleds[blocked];
+                reserved := reserveds[blocked];
+                needed := needs[blocked];
+                return next;
+            end if;
+        end loop;
+        if granted <> '{}' then
+            perform billing.hold(place.tenant, place.day, place.wanted, granted);
+        end if;
+    end loop;
+end $$;
+
+-- For billing: the reservations that `routed` facts tell of, where the database has lost them.
+create function billing.restore(asked jsonb) returns void language plpgsql as $$
+declare
+    place record;
+begin
+    perform billing.lock_quotas(array(
+        select p.tenant from jsonb_to_recordset(asked) as p (tenant text)));
+    for place in
+        select p.tenant, p.day, p.wanted, array(
+            select w.request_id
+            from jsonb_populate_recordset(null::billing.reservations, p.wanted) as w
+            where not exists (
+                select from billing.reservations r
+                where r.tenant = p.tenant and r.request_id = w.request_id)
+              and not exists (
+                select from billing.usage u
+                where u.tenant = p.tenant and u.request_id = w.request_id)) as lost
+        from jsonb_to_recordset(asked) as p (tenant text, day date, wanted jsonb)
+        where exists (select from billing.quota_use q where q.tenant = p.tenant)
+    loop
+        if place.lost <> '{}' then
+            perform billing.hold(place.tenant, place.day, place.wanted, place.lost);
+        end if;
+    end loop;
+end $$;
+
+-- For routers: requests whose reservation has outlived their deadline, a page after the last one.
+create function billing.overdue_reservations(
+    before timestamptz, after_deadline timestamptz, after_tenant text, after_request uuid,
+    page integer)
+returns table (tenant text, request_id uuid, key_id text, data_subject text, model text,
+               input_microusd_per_1k bigint, output_microusd_per_1k bigint,
+               accepted_at timestamptz, deadline timestamptz)
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select r.tenant, r.request_id, r.key_id, r.data_subject, r.model,
+           r.input_microusd_per_1k, r.output_microusd_per_1k, r.accepted_at, r.deadline
+    from billing.reservations r
+    where r.attempt = 1 and r.deadline < before
+      and (r.deadline, r.tenant, r.request_id) > (after_deadline, after_tenant, after_request)
+    order by r.deadline, r.tenant, r.request_id limit page
+$$;
+
+-- Settlement is part of the statement that meters, whoever runs it: what an attempt used takes the
+-- place of what was reserved for it. The end of a request also releases the attempts that it no
+-- longer needs; those before it keep their reservations until their own facts have been read.
+create function billing.settle() returns trigger language plpgsql as $$
+declare
+    counted text[] := array(
+        select distinct a.tenant from added a
+        where exists (select from billing.quota_use u where u.tenant = a.tenant));
+begin
+    if counted = '{}' then
+        return null;
+    end if;
+    perform billing.lock_quotas(counted);
+    insert into billing.quota_use (tenant, day, unit)
+    select distinct a.tenant, coalesce(a.accepted_on, (a.ended_at at time zone 'UTC')::date), u.unit
+    from added a cross join (values ('requests'), ('tokens'), ('microusd')) as u (unit)
+    where a.tenant = any (counted)
+    on conflict do nothing;
+    with ended as (
+        delete from billing.reservations r using added a
+        where a.tenant = any (counted) and r.tenant = a.tenant and r.request_id = a.request_id
+          and (r.attempt = a.attempt or (a.status <> 'attempt_failed' and r.attempt > a.attempt))
+        returning r.tenant, r.accepted_on as day, r.attempt, r.tokens::numeric, r.microusd::numeric
+    ), change as (
+        select a.tenant, coalesce(a.accepted_on, (a.ended_at at time zone 'UTC')::date) as day,
+               v.unit, v.amount as settled, 0::numeric as released
+        from added a cross join lateral (values
+            ('requests', (a.attempt = 1)::int::numeric),
+            ('tokens', a.input_tokens::numeric + a.output_tokens),
+            ('microusd', a.cost_microusd::numeric)) as v (unit, amount)
+        where a.tenant = any (counted)
+        union all
+        select e.tenant, e.day, v.unit, 0, v.amount
+        from ended e cross join lateral (values
+            ('requests', (e.attempt = 1)::int::numeric), ('tokens', e.tokens),
+            ('microusd', e.microusd)) as v (unit, amount)
+    )
+    update billing.quota_use u
+    set settled = u.settled + c.settled, reserved = u.reserved - c.released
+    from (
+        select tenant, day, unit, sum(settled) as settled, sum(released) as released
+        from change group by tenant, day, unit
+    ) as c
+    where u.tenant = c.tenant and u.day = c.day and u.unit = c.unit;
+    return null;
+end $$;
+create trigger settle after insert on billing.usage
+    referencing new table as added for each statement execute function billing.settle();
+
+-- Usage that is gone has to be read again, and until then nobody knows what is left of a quota.
+create function billing.usage_emptied() returns trigger language plpgsql as $$
+begin
+    update billing.quota_use set settled = 0;
+    insert into billing.rebuild default values;
+    return null;
+end $$;
+create trigger emptied after truncate on billing.usage
+    for each statement execute function billing.usage_emptied();
+
+-- A tenant's sums from a day on, from the rows that they sum up: when a quota is set, what was
+-- used before counts. Nothing is metered meanwhile.
+create function billing.recount(of_tenant text, since date) returns void language plpgsql as $$
+begin
+    lock table billing.usage in share mode;
+    perform billing.lock_quotas(array[of_tenant]);
+    delete from billing.quota_use where tenant = of_tenant and day >= since;
+    insert into billing.quota_use (tenant, day, unit, settled, reserved)
+    select of_tenant, day, unit, sum(settled), sum(reserved)
+    from (
+        select coalesce(a.accepted_on, (a.ended_at at time zone 'UTC')::date) as day,
+               v.unit, v.amount as settled, 0::numeric as reserved
+        from billing.usage a cross join lateral (values
+            ('requests', (a.attempt = 1)::int::numeric),
+            ('tokens', a.input_tokens::numeric + a.output_tokens),
+            ('microusd', a.cost_microusd::numeric)) as v (unit, amount)
+        where a.tenant = of_tenant
+        union all
+        select r.accepted_on, v.unit, 0, v.amount
+        from billing.reservations r cross join lateral (values
+            ('requests', (r.attempt = 1)::int::numeric), ('tokens', r.tokens::numeric),
+            ('microusd', r.microusd::numeric)) as v (unit, amount)
+        where r.tenant = of_tenant
+        union all  -- a tenant is counted once it has rows
+        select since, u.unit, 0, 0
+        from (values ('requests'), ('tokens'), ('microusd')) as u (unit)
+    ) as counted
+    where day >= since
+    group by day, unit;
+end $$;
+
+-- A router's own role needs USAGE on the schema, and EXECUTE on billing.reserve and
+-- billing.overdue_reservations: nothing else of billing's is its to see.
+revoke execute on all functions in schema billing from public;
