@@ -48,3 +48,15 @@ SNAPSHOTS_REJECTED: Final = Counter(
     "Snapshots of learned state that could not be used: it was rebuilt from the event log.",
     ["reason"],
 )
+EXPERIMENTS_RUNNING: Final = Gauge("router_experiments_running", "Tenants with an experiment.")
+EXPERIMENTS_ENDED: Final = Counter(
+    "router_experiments_ended_total", "Canaries that this replica ended by their test.", ["how"]
+)
+MODE: Final = Gauge(
+    "router_mode", "1 for the mode that this router works in, 0 for the others.", ["mode"]
+)
+BREAKER: Final = Gauge(
+    "router_breaker",
+    "1 for the state of a model's circuit breaker for all tenants, 0 for the others.",
+    ["model", "state"],
+)

@@ -7,6 +7,7 @@ from typing import Protocol
 from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.jobs import Job
 from penstock_shared.contracts.requests import RequestEnded, RequestFact, RequestRouted
+from penstock_shared.contracts.routing import PolicySet
 
 
 class RequestLog(Protocol):
@@ -64,5 +65,26 @@ class QuotaGate(Protocol):
             RateLimitedError: it does not fit now (`insufficient_quota`); says when to come back.
             TooLargeError: it never will.
             UnavailableError: the truth about quotas cannot be had now.
+        """
+        ...
+
+
+class PolicyFacts(Protocol):
+    """Tenants' policies, as the event log has them."""
+
+    async def last(self, tenant: str) -> tuple[PolicySet | None, int, int]:
+        """A tenant's policy, the sequence of its fact, and what the next one has to expect.
+
+        Raises:
+            UnavailableError: the log does not answer, or holds what cannot be read.
+        """
+        ...
+
+    async def write(self, fact: PolicySet, expected_seq: int) -> int:
+        """Write the next policy; returns its sequence.
+
+        Raises:
+            SequenceConflictError: somebody else has written one.
+            UnavailableError: no confirmation; it may be written or not.
         """
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from penstock_router.domain.bandit import Vector
+from penstock_router.domain.experiments import Trial
 from penstock_router.domain.outcome import Estimate, Outcome
 from penstock_shared.contracts.feedback import ResponseFeedback
 from penstock_shared.contracts.requests import AttemptFailed, Decision, RequestEnded, RequestRouted
@@ -19,6 +20,10 @@ class TenantLearned:
     policy: PolicySet | None
     policy_seq: int
     """Of the fact that set it; 0: none has."""
+    trial: Trial | None
+    """The running experiment's outcomes. A policy with an experiment of another id begins a new one,
+    a policy without one ends it. `trial.ended` hears the end of every request whose decision names
+    the experiment, cancelled ones left out; `trial.judged` hears its feedback."""
 
     @property
     def rules(self) -> PolicyRules:
