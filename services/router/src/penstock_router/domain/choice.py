@@ -79,7 +79,7 @@ def choose(
 def draw_of(request_id: str) -> float:
     """The `u` of a request, in [0, 1): the same in every replica."""
     digest = blake2b(request_id.encode(), digest_size=8, person=b"model choice").digest()
-    return (int.from_bytes(digest) >> (64 - _DRAW_BITS)) / 2**_DRAW_BITS
+    return (int.from_bytes(digest) >> (64 - _DRAW_BITS)) / (1 << _DRAW_BITS)
 
 
 def _loss(option: Option, penalty: float) -> float:

@@ -1,102 +1,114 @@
-"""What the router has learned of each tenant: a fold over EVENTS, in the order of the log."""
+"""What the router has learned of each tenant: a fold over EVENTS, in the order of the log.
+
+Two replicas that have folded the same facts hold the same state, whenever either was restarted:
+nothing comes from a clock, from chance, or from the process. A fact at or before the sequence up
+to which a tenant is folded changes nothing, so that facts may be read again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from penstock_router.domain.bandit import Vector
-from penstock_router.domain.experiments import Trial
-from penstock_router.domain.outcome import Estimate, Outcome
+from penstock_router.domain.outcome import Outcome
+from penstock_router.domain.outcome_facts import (
+    failed_its_check,
+    outcome_of_end,
+    outcome_of_failure,
+    outcome_of_feedback,
+)
+from penstock_router.domain.snapshot import CorruptSnapshotError, dumped, loaded
+from penstock_router.domain.tenant_learned import TenantLearned
 from penstock_shared.contracts.feedback import ResponseFeedback
 from penstock_shared.contracts.requests import AttemptFailed, Decision, RequestEnded, RequestRouted
-from penstock_shared.contracts.routing import LearnedModel, PolicyRules, PolicySet
+from penstock_shared.contracts.routing import PolicySet
 
-
-class TenantLearned:
-    """Everything learned of one tenant (I8): nothing of it is shared."""
-
-    seq: int
-    """How far the event log is folded in."""
-    policy: PolicySet | None
-    policy_seq: int
-    """Of the fact that set it; 0: none has."""
-    trial: Trial | None
-    """The running experiment's outcomes. A policy with an experiment of another id begins a new one,
-    a policy without one ends it. `trial.ended` hears the end of every request whose decision names
-    the experiment, cancelled ones left out; `trial.judged` hears its feedback."""
-
-    @property
-    def rules(self) -> PolicyRules:
-        """The rules in force; the defaults where none were set."""
-        raise NotImplementedError
-
-    @property
-    def exploration_budget_microusd(self) -> float:
-        """What the next decision may spend on exploring: for `choose`."""
-        raise NotImplementedError
-
-    def estimate(self, model: str, x: Vector, prior_p: float | None) -> Estimate:
-        """What is expected of the model's answer."""
-        raise NotImplementedError
-
-    def failure_rate(self, shape: str, model: str) -> float:
-        """The share of this model's attempts at such tasks that gave no usable answer, decayed."""
-        raise NotImplementedError
-
-    def output_tokens(self, shape: str, model: str) -> float | None:
-        """Of an answer of this model to such a task, decayed mean; None: never seen."""
-        raise NotImplementedError
-
-    def novelty(self, text_vector: Vector) -> float:
-        """Distance to what the tenant has asked before, 0 to 1."""
-        raise NotImplementedError
-
-    def models(self) -> tuple[LearnedModel, ...]:
-        """What an operator is shown."""
-        raise NotImplementedError
+__all__ = ["CorruptSnapshotError", "Learned", "TenantLearned"]
 
 
 class Learned:
-    """The fold over all tenants; a fact at or before a tenant's `seq` changes nothing."""
+    """The state of every tenant; `decision` is always that of the request's `routed`."""
+
+    def __init__(self) -> None:
+        self._tenants: dict[str, TenantLearned] = {}
 
     def of(self, tenant: str) -> TenantLearned:
-        """What is known of this tenant."""
-        raise NotImplementedError
+        """What is known of this tenant; nothing yet, where it is new."""
+        return self._tenants.get(tenant) or TenantLearned(tenant)
 
     def tenants(self) -> Collection[str]:
-        """Those of whom anything was folded in or loaded: what snapshots are made of."""
-        raise NotImplementedError
+        """Of whom anything is known."""
+        return self._tenants.keys()
+
+    def adopt_policy(self, fact: PolicySet, seq: int) -> None:
+        """A policy's copy: the log has not been read as far yet, or holds the fact no more."""
+        self._state(fact.tenant).set_policy(fact, seq)
 
     def fold_policy(self, fact: PolicySet, seq: int) -> None:
         """A policy was set."""
-        raise NotImplementedError
+        if state := self._advanced(fact.tenant, seq):
+            state.set_policy(fact, seq)
 
     def fold_routed(self, fact: RequestRouted, seq: int) -> None:
-        """A request was routed: novelty and the exploration account."""
-        raise NotImplementedError
+        """A request was routed."""
+        if state := self._advanced(fact.tenant, seq):
+            state.decided(fact.decision)
 
     def fold_attempt_failed(
         self, fact: AttemptFailed, decision: Decision, seq: int
     ) -> Outcome | None:
-        """An answer failed its check; returns what was learned, None if it was known."""
-        raise NotImplementedError
+        """An answer failed its check; returns what was learned, None if it was known before."""
+        state = self._advanced(fact.tenant, seq)
+        if state is None:
+            return None
+        outcome = outcome_of_failure(fact, decision)
+        state.attempted(outcome, decision, checked=True)
+        state.escalated(outcome)
+        return outcome
 
     def fold_ended(self, fact: RequestEnded, decision: Decision, seq: int) -> Outcome | None:
-        """A request ended; None also where nobody ran it."""
-        raise NotImplementedError
+        """A request ended; None also where that says nothing of the model."""
+        state = self._advanced(fact.tenant, seq)
+        outcome = outcome_of_end(fact, decision)
+        if state is None or outcome is None:
+            return None
+        if fact.run is not None or outcome.correct is not None:  # else it only waited
+            state.attempted(outcome, decision, checked=failed_its_check(fact))
+        state.ended(outcome)
+        return outcome
 
     def fold_feedback(self, fact: ResponseFeedback, decision: Decision, seq: int) -> Outcome | None:
         """A client judged an answer."""
-        raise NotImplementedError
+        state = self._advanced(fact.tenant, seq)
+        if state is None:
+            return None
+        outcome = outcome_of_feedback(fact, decision)
+        state.judged(outcome, decision)
+        return outcome
 
     def dump(self, tenant: str) -> bytes:
-        """The tenant's state, versioned and checksummed."""
-        raise NotImplementedError
+        """The tenant's state: versioned, checksummed, below 1 MB."""
+        return dumped(self.of(tenant))
 
     def load(self, tenant: str, data: bytes) -> None:
-        """Replace the tenant's state by what was dumped; raises `CorruptSnapshotError`."""
-        raise NotImplementedError
+        """Replace the tenant's state by what was dumped; a newer policy stays.
 
+        Raises:
+            CorruptSnapshotError: it cannot be used; the state stays as it is.
+        """
+        before, state = self.of(tenant), loaded(tenant, data)
+        if before.policy is not None:
+            state.set_policy(before.policy, before.policy_seq)
+        self._tenants[tenant] = state
 
-class CorruptSnapshotError(Exception):
-    """A snapshot that cannot be used: rebuild from the log."""
+    def _advanced(self, tenant: str, seq: int) -> TenantLearned | None:
+        """The state that takes the fact in; None: it has."""
+        state = self._state(tenant)
+        if seq <= state.seq:
+            return None
+        state.seq = seq
+        return state
+
+    def _state(self, tenant: str) -> TenantLearned:
+        if tenant not in self._tenants:
+            self._tenants[tenant] = TenantLearned(tenant)
+        return self._tenants[tenant]

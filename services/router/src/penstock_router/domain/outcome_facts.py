@@ -1,0 +1,99 @@
+"""What a fact says of the model that tried: from the log's words to the learners'."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from penstock_router.domain.outcome import Outcome
+from penstock_shared.contracts.errors import PenstockError
+from penstock_shared.contracts.feedback import ResponseFeedback
+from penstock_shared.contracts.requests import AttemptFailed, Decision, RequestEnded, Status
+from penstock_shared.contracts.usage import cost_microusd
+
+CHECK_CODES: Final = frozenset(
+    ("output_invalid", "output_truncated", "tool_not_called", "low_confidence")
+)
+"""Of a terminal whose answer failed its check."""
+
+
+def outcome_of_failure(fact: AttemptFailed, decision: Decision) -> Outcome:
+    """The answer failed its check: it was wrong."""
+    return Outcome(
+        tenant=fact.tenant,
+        request_id=fact.request_id,
+        model=fact.model,
+        attempt=fact.attempt,
+        shape=decision.shape,
+        context=decision.context,
+        correct=0.0,
+        failed=True,
+        cost_microusd=cost_microusd(fact.usage, fact.price),
+        latency_ms=fact.timings.total_ms,
+        output_tokens=fact.usage.output_tokens,
+        at=fact.failed_at,
+        experiment=decision.experiment,
+        arm=decision.arm,
+    )
+
+
+def outcome_of_end(fact: RequestEnded, decision: Decision) -> Outcome | None:
+    """None: it says nothing of the model (cancelled, or refused for what the client sent)."""
+    failed = fact.status is Status.FAILED
+    if fact.status is Status.CANCELLED or (failed and not _is_ours(fact)):
+        return None
+    return Outcome(
+        tenant=fact.tenant,
+        request_id=fact.request_id,
+        model=fact.model,
+        attempt=fact.attempt,
+        shape=decision.shape,
+        context=decision.context,
+        correct=_correct(fact, decision),
+        failed=failed,
+        cost_microusd=cost_microusd(fact.usage, fact.price),
+        latency_ms=0.0 if fact.timings is None else fact.timings.total_ms,
+        output_tokens=fact.usage.output_tokens,
+        at=fact.ended_at,
+        experiment=decision.experiment,
+        arm=decision.arm,
+    )
+
+
+def outcome_of_feedback(fact: ResponseFeedback, decision: Decision) -> Outcome:
+    """A client judged an answer that has ended, and was counted, before."""
+    return Outcome(
+        tenant=fact.tenant,
+        request_id=fact.request_id,
+        model=fact.model,
+        attempt=fact.attempt,
+        shape=decision.shape,
+        context=decision.context,
+        correct=fact.score,
+        failed=False,
+        cost_microusd=0,
+        latency_ms=0.0,
+        output_tokens=0,
+        at=fact.given_at,
+        experiment=decision.experiment,
+        arm=decision.arm,
+    )
+
+
+def failed_its_check(fact: RequestEnded) -> bool:
+    """Whether a terminal says that the last answer did not pass."""
+    return fact.error is not None and fact.error.code in CHECK_CODES
+
+
+def _is_ours(fact: RequestEnded) -> bool:
+    return fact.error is None or fact.error.type == PenstockError.error_type
+
+
+def _correct(fact: RequestEnded, decision: Decision) -> float | None:
+    """A check that was passed is taken for right until a client says otherwise.
+
+    Running out of time says nothing: the queue may have been long.
+    """
+    if fact.status is Status.FAILED:
+        return None if fact.reason == "expired" else 0.0
+    checked = decision.features.get("json_schema_strictness", 0.0) > 0
+    return 1.0 if checked else None
