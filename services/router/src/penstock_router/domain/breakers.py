@@ -76,7 +76,7 @@ class Breakers:
         self._models: defaultdict[str, _Model] = defaultdict(_Model)
 
     def observe(self, fact: RequestFact, at: datetime) -> None:
-        """Fold the next fact of the log; `at` is the time that it states."""
+        """Fold the next fact of the log; `at` is the time it was stored."""
         now_s = at.timestamp()
         if isinstance(fact, RequestRouted):
             for breaker in self._breakers(fact.tenant, fact.model):

@@ -90,6 +90,10 @@ class QueueLoad:
         """It did not: the request was known already."""
         self._depths[lane] = max(0, self._depths[lane] - 1)
 
+    def wait_s(self, lane: Lane) -> float | None:
+        """How long a new job would wait, up to two hours; None: not known."""
+        return self._time_for(self.ahead_of(lane))
+
     def refuse_if_overloaded(
         self, model: str, lane: Lane, *, limit: int, deadline_s: float
     ) -> None:
@@ -103,7 +107,7 @@ class QueueLoad:
         if ahead >= limit:
             msg = _FULL.format(model=model)
             raise _overloaded(msg, self._time_for(ahead - limit + 1))
-        wait_s = self._time_for(ahead)
+        wait_s = self.wait_s(lane)
         if wait_s is not None and wait_s > deadline_s:
             msg = _TOO_LATE.format(model=model, wait_s=wait_s, deadline_s=deadline_s)
             raise _overloaded(msg, wait_s - deadline_s)
