@@ -11,9 +11,8 @@ import pytest
 from tests.support.job_line import JobLine, die
 from tests.support.worker_rig import TENANT, WorkerRig, until
 
-from penstock_shared.contracts import subjects
 from penstock_shared.contracts.requests import AttemptFailed, Sampling, Status
-from penstock_shared.contracts.responses import encode_delta
+from penstock_shared.contracts.responses import RUN_NUMBERS
 
 SCHEMA = {
     "type": "object",
@@ -38,13 +37,13 @@ async def _attempt_failed(rig: WorkerRig, text: str, **options: Any) -> AttemptF
 
 
 async def test_an_answer_that_meets_its_schema_is_shown(rig: WorkerRig):
-    """Withheld until it is checked, then shown as one delta, with its confidence."""
+    """Withheld until its fact stands; the final frame brings it, with its confidence."""
     await rig.start_worker()
     job, client = await rig.submit(GOOD, output_schema=SCHEMA, min_confidence=0.5)
     final = await client.final()
     ended = await rig.terminal(job)
     assert (ended.status, final.text, ended.confidence) == (Status.COMPLETED, GOOD, 1.0)
-    assert "".join(delta.text for delta in client.deltas) == GOOD
+    assert (client.deltas, ended.delta_ends) == ([], (len(GOOD),))
 
 
 async def test_an_answer_that_misses_its_schema_ends_the_last_attempt(rig: WorkerRig):
@@ -94,24 +93,17 @@ async def test_a_cut_off_answer_fails_with_its_own_reason(rig: WorkerRig):
 
 
 async def test_a_checked_answer_whose_holder_died_is_checked_anew(rig: WorkerRig):
-    """Its holder had shown it, whole, and died before its fact: the same answer passes again.
-
-    Its confidence is that of all its tokens, and all of them are billed (I3).
-    """
+    """Nothing of the dead one's was shown; all tokens of the other are checked and billed (I3)."""
     job = await rig.route(GOOD, output_schema=SCHEMA, min_confidence=0.5)
     client = await rig.listen(job.request_id)
-    subject = subjects.responses(job.tenant, job.request_id)
     async with JobLine(rig.broker) as line:
-        delta = encode_delta(job.attempt, rig.ids.new(), 0, GOOD)
-        await rig.broker.publish_core(subject, delta)
-        await rig.broker.flush()
         await rig.publish(job)
         await die(await line.take())
     await rig.start_worker()
     final = await client.final()
     ended = await rig.terminal(job)
     assert (ended.status, final.text, ended.confidence) == (Status.COMPLETED, GOOD, 1.0)
-    assert ended.usage.output_tokens == 2
+    assert (ended.usage.output_tokens, final.numbers) == (2, (RUN_NUMBERS,))
 
 
 async def test_text_around_the_json_fails(rig: WorkerRig):

@@ -178,15 +178,15 @@ def test_a_run_with_nothing_left_to_generate_is_at_its_limit():
     assert (ended.usage.output_tokens, ended.delta_ends, one.text) == (0, (5,), "Hello")
 
 
-def test_an_answer_that_is_withheld_marks_no_delta_until_it_is_shown():
-    """It travels whole, in one delta, after its check; a flawed one never does."""
+def test_an_answer_that_is_withheld_marks_no_delta_until_it_has_passed():
+    """It counts as one delta then; a flawed one has none."""
     one = generation(withheld=True)
     say(one, "Hel")
     say(one, "lo")
     one.ended = True
     one.take()
     assert (one.text, one.delta_ends) == ("Hello", [])
-    assert one.show_all() == "Hello"
+    one.release()
     assert one.delta_ends == [5]
 
 
@@ -195,7 +195,8 @@ def test_an_empty_answer_that_was_withheld_has_no_delta():
     one = generation(withheld=True)
     one.ended = True
     assert one.take() == ("", True)
-    assert (one.show_all(), one.delta_ends) == ("", [])
+    one.release()
+    assert one.delta_ends == []
 
 
 def test_a_cut_leaves_the_batch_and_not_the_answer():

@@ -179,7 +179,7 @@ class App:
             preparation=Preparation(
                 keyring, CachedAnswerSchemas(), NatsDeliveredFrames(broker), clock, IdSource(clock)
             ),
-            answers=Answers(keyring, sink, clock),
+            answers=Answers(keyring, clock),
             terminals=Terminals(broker, sink, clock, rng, source),
             cancellations=self._cancellations,
             returns=returns,

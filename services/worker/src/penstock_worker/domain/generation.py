@@ -41,7 +41,8 @@ class Generation:
     begun: list[str] = field(default_factory=list)
     """The same in tokens. They count towards the limit, and are not billed again."""
     withheld: bool = False
-    """The text is shown only once it has passed its check."""
+    """The text is shown only once it has passed its check, and its fact stands: before that a
+    second holder, or the next attempt, may still answer otherwise."""
 
     tokens: list[int] = field(default_factory=list)
     log_prob: float = 0.0
@@ -133,11 +134,10 @@ class Generation:
             self._mark()
         return text, ended
 
-    def show_all(self) -> str:
-        """Everything in one delta: of a run that was withheld, once it has passed."""
+    def release(self) -> None:
+        """It was withheld and has passed: all of it is one delta, which the final frame brings."""
         if self.text:
             self._mark()
-        return self.text
 
     @property
     def next_number(self) -> int:

@@ -13,15 +13,13 @@ from penstock_worker.domain.ending import Run, end_of_run, failed_attempt
 from penstock_worker.domain.flaw import TRUNCATED, UNCALLED, Flaw, confidence, unsure
 from penstock_worker.domain.generation import Generation, Stop
 from penstock_worker.handlers.preparation import Prepared
-from penstock_worker.ports import ResponseSink
 
 
 class Answers:
-    """Checks what was generated, shows what was withheld, and seals it."""
+    """Checks what was generated, and seals it."""
 
-    def __init__(self, keyring: Keyring, sink: ResponseSink, clock: Clock) -> None:
+    def __init__(self, keyring: Keyring, clock: Clock) -> None:
         self._keyring = keyring
-        self._sink = sink
         self._clock = clock
 
     async def conclude(self, prepared: Prepared) -> tuple[RequestEnded | AttemptFailed, str]:
@@ -40,7 +38,7 @@ class Answers:
             elif (flaw := await _flaw(prepared, sure, called)) is not None:
                 return await self._flawed(run, flaw, sure)
             else:
-                await self._show_all(run, work)
+                work.release()
         return await self._sealed(run, text, sure, called)
 
     async def _sealed(
@@ -78,12 +76,6 @@ class Answers:
             ),
             "",
         )
-
-    async def _show_all(self, run: Run, work: Generation) -> None:
-        text = work.show_all()
-        if text:
-            n = work.delta_numbers[-1]
-            await self._sink.delta(run.subject, run.job.attempt, run.run_id, n, text)
 
     async def _seal(self, job: Job, field: str, text: str) -> str:
         return await self._keyring.seal(job.tenant, job.data_subject, job.request_id, field, text)

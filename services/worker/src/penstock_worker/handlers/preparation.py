@@ -91,7 +91,7 @@ class Preparation:
         else:
             must_pass = schema is not None or job.min_confidence is not None
             checked = content.must_call or must_pass
-            # What was withheld was shown only as a whole: its check needs a run of its own.
+            # Of what is withheld nobody has seen anything, and its check needs all of a run.
             goes_on = holder > 1 and not checked
             shown = await self._frames.delivered(subject, job.attempt) if goes_on else Delivered()
             tokens = await _encode(resident, content, len(sealed))
