@@ -73,9 +73,8 @@ class LearnedSnapshots:
         info = await self._broker.jetstream.stream_info(EVENTS)
         self._log = str(info.created)
         entries = await kv.read_bucket(self._broker, Bucket.ROUTER)
-        through, named = self._read_manifest(entries, info.state.last_seq)
-        kept = {key.removeprefix(_STATE) for key in entries if key.startswith(_STATE)}
-        for tenant in sorted(kept | named):
+        through, tenants = self._read_manifest(entries, info.state.last_seq)
+        for tenant in sorted(tenants):
             self._load(tenant, entries, info.state.last_seq)
         self._seen = through
         start_seq = 1 if self._unusable else through + 1
@@ -111,14 +110,19 @@ class LearnedSnapshots:
     def _read_manifest(
         self, entries: Mapping[str, StoredMessage], last_seq: int
     ) -> tuple[int, frozenset[str]]:
-        """Up to where the states hold everything, and whose there must be."""
+        """Up to where the states hold everything, and whose there are.
+
+        Without a manifest every state that is there counts for itself: what was purged of the
+        log may be in it.
+        """
         try:
             snapshot = self._usable(entries, _MANIFEST, last_seq)
             return snapshot.sequence, _TENANTS.validate_json(snapshot.body)
         except (_RejectedError, ValidationError) as error:
             if last_seq:  # else there was never anything to learn
                 self._reject(_MANIFEST, entries, error)
-            return 0, frozenset()
+            states = (key for key in entries if key.startswith(_STATE))
+            return 0, frozenset(key.removeprefix(_STATE) for key in states)
 
     def _load(self, tenant: str, entries: Mapping[str, StoredMessage], last_seq: int) -> None:
         try:
