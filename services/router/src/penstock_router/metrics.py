@@ -60,3 +60,16 @@ BREAKER: Final = Gauge(
     "1 for the state of a model's circuit breaker for all tenants, 0 for the others.",
     ["model", "state"],
 )
+RESERVATIONS: Final = Counter(
+    "router_reservations_total",
+    "Requests of tenants with quotas: granted, refused, or unavailable.",
+    ["outcome"],
+)
+RESERVATION_BATCH: Final = Histogram(
+    "router_reservation_batch",
+    "Requests that one statement reserved for.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+)
+ORPHANS: Final = Counter(
+    "router_orphans_total", "Requests that had a reservation and were never routed, ended."
+)

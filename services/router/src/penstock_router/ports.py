@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.jobs import Job
-from penstock_shared.contracts.requests import RequestEnded, RequestFact, RequestRouted
+from penstock_shared.contracts.requests import (
+    FIRST_ATTEMPT,
+    RequestEnded,
+    RequestFact,
+    RequestRouted,
+)
 from penstock_shared.contracts.routing import PolicySet
+from penstock_shared.contracts.usage import NOTHING_USED, Price, Usage
 
 
 class RequestLog(Protocol):
@@ -86,5 +94,35 @@ class PolicyFacts(Protocol):
         Raises:
             SequenceConflictError: somebody else has written one.
             UnavailableError: no confirmation; it may be written or not.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRequest:
+    """A request with a reservation, as its first attempt (an `Attempt`)."""
+
+    request_id: str
+    tenant: str
+    key_id: str
+    data_subject: str
+    model: str
+    price: Price
+    routed_at: datetime
+    deadline: datetime
+    attempt: int = FIRST_ATTEMPT
+    used_before: Usage = NOTHING_USED
+    store: bool = False
+    """Nobody was ever told of it: there is nothing to keep."""
+
+
+class OverdueReservations(Protocol):
+    """Reservations that have outlived their requests' deadlines."""
+
+    async def overdue(self, before: datetime, after: HeldRequest | None) -> list[HeldRequest]:
+        """A page of those whose deadline was before that, in order, from behind `after`.
+
+        Raises:
+            UnavailableError: the truth about quotas cannot be had now.
         """
         ...

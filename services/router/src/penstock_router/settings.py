@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from penstock_shared.contracts.requests import MAX_DEADLINE_S
 from penstock_shared.contracts.streams import DEFAULT_REQUEST_DEADLINE_S, SWEEP_GRACE_S
@@ -16,6 +16,8 @@ class Settings(LimitSettings):
     """`PENSTOCK_*` variables of the router."""
 
     root_key_file: Path
+    postgres_dsn: SecretStr | None = None
+    """Billing's database, for quotas; without it tenants that have one are refused."""
     request_deadline_s: Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] = (
         DEFAULT_REQUEST_DEADLINE_S
     )

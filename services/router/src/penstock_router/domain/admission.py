@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
+from penstock_shared.contracts.attempts import Attempt
 from penstock_shared.contracts.errors import ErrorBody, PermanentError
 from penstock_shared.contracts.ids import unix_ms_of
 from penstock_shared.contracts.models import ModelRecord
@@ -78,7 +79,7 @@ def routed_fact(
     )
 
 
-def expired_fact(last: RequestRouted | AttemptFailed, now: datetime) -> RequestEnded:
+def expired_fact(last: Attempt, now: datetime) -> RequestEnded:
     """The terminal of a request that nobody ended in time.
 
     After a failed attempt it is the next one that expired: the failed one has its own usage, and
