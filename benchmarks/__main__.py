@@ -30,6 +30,8 @@ NAMES: Final = (
     "edge_fanout",
     "edge_overhead",
     "limits",
+    "router_hop",
+    "router_throughput",
 )
 
 
