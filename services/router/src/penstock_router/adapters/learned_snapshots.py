@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -19,6 +19,7 @@ from penstock_router import metrics
 from penstock_router.domain.learned import CorruptSnapshotError, Learned
 from penstock_shared.contracts.errors import UnavailableError
 from penstock_shared.contracts.ids import TenantId
+from penstock_shared.contracts.routing import PolicySet
 from penstock_shared.contracts.streams import EVENTS, Bucket
 from penstock_shared.runtime import kv
 from penstock_shared.runtime.broker import Broker, SequenceConflictError, StoredMessage
@@ -65,10 +66,11 @@ class LearnedSnapshots:
         self._unusable: dict[str, int] = {}
         """Revisions of keys whose value is no good: it is replaced whatever its sequence."""
 
-    async def restore(self) -> int:
+    async def restore(self, copies: Iterable[tuple[PolicySet, int]] = ()) -> int:
         """Load what can be used; returns the sequence from which EVENTS has to be read.
 
-        Comes before any `save`.
+        Comes before any `save`. Of `copies`, policies with the sequences of their facts, those
+        are adopted that the log has no more: the others are folded in their place.
         """
         info = await self._broker.jetstream.stream_info(EVENTS)
         self._log = str(info.created)
@@ -76,6 +78,9 @@ class LearnedSnapshots:
         through, tenants = self._read_manifest(entries, info.state.last_seq)
         for tenant in sorted(tenants):
             self._load(tenant, entries, info.state.last_seq)
+        for policy, sequence in copies:
+            if sequence < info.state.first_seq:
+                self._learned.adopt_policy(policy, sequence)
         self._seen = through
         start_seq = 1 if self._unusable else through + 1
         if start_seq < info.state.first_seq:

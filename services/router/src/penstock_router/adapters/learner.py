@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
 
@@ -58,10 +58,13 @@ class Learner:
         learned: Learned,
         *,
         save_every_s: float,
+        policy_copies: Callable[[], Iterable[tuple[PolicySet, int]]] = tuple,
         on_request: Callable[[RequestFact, datetime], None] = lambda *_: None,
         on_outcome: Callable[[Outcome], None] = lambda _: None,
     ) -> None:
-        """`on_request` hears each fact of a request and when it was stored, in order.
+        """`policy_copies` are there for those whose facts the log has no more.
+
+        `on_request` hears each fact of a request and when it was stored, in order.
 
         `on_outcome` hears what became of an attempt or an answer, right after it was learned.
         """
@@ -70,6 +73,7 @@ class Learner:
         self._learned = learned
         self._snapshots = LearnedSnapshots(broker, learned)
         self._save_every_s = save_every_s
+        self._policy_copies = policy_copies
         self._on_request = on_request
         self._on_outcome = on_outcome
         self._decisions: dict[tuple[str, str], Decision] = {}
@@ -91,7 +95,7 @@ class Learner:
 
     async def start(self) -> None:
         """Load the snapshots, read what follows them (for ten seconds at most), then follow."""
-        start_seq = await self._snapshots.restore()
+        start_seq = await self._snapshots.restore(self._policy_copies())
         self._events_seq = start_seq - 1
         self._reader = OrderedReader(
             self._broker, EVENTS, subjects.EVERY_EVENT, start_seq=start_seq
