@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntFlag
 from functools import cached_property
@@ -14,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock_router.domain.lexicon import Lexicon
+from penstock_router.domain.text_build import build_of
+from penstock_router.domain.word_counts import Count
 from penstock_shared.contracts.requests import Content
 
 CONTEXT_TEXT_DIMS: Final = 32
@@ -78,6 +79,8 @@ class Features:
     domain_flags: Domain
     text: NDArray[np.float32]
     """(TEXT_DIMS,), of length 1 or 0."""
+    build: NDArray[np.float32]
+    """(BUILD_DIMS,): how the text is built."""
     terms: NDArray[np.uint32]
     """A hash of each word in the order of the text: for the classifier, never logged."""
 
@@ -139,15 +142,16 @@ def features_of(content: Content, lexicon: Lexicon) -> Features:
     reading = lexicon.read("\n".join((*said, *content.texts)))
     counts = reading.counts
     return Features(
-        words=int(counts["words"]),
-        sentences=max(1, int(counts["sentences"])),
-        listed=int(counts["listed"]),
-        revisions=int(counts["revisions"]),
+        words=int(counts[Count.WORDS]),
+        sentences=max(1, int(counts[Count.SENTENCES])),
+        listed=int(counts[Count.LISTED]),
+        revisions=int(counts[Count.REVISIONS]),
         turns=len(content.messages),
         token_count=reading.token_count,
         json_schema_strictness=_strictness(content.output_schema),
         domain_flags=_flags(counts, tools=bool(content.tools)),
         text=reading.vector,
+        build=build_of(reading),
         terms=reading.terms,
     )
 
@@ -169,23 +173,20 @@ def _band(value: float, bands: tuple[tuple[float, str], ...], above: str) -> str
     return next((name for limit, name in bands if value < limit), above)
 
 
-def _flags(counts: Mapping[str, float], *, tools: bool) -> Domain:
-    words = max(1.0, counts["words"])
+def _flags(counts: NDArray[np.float32], *, tools: bool) -> Domain:
+    count = counts.tolist()
+    words = max(1.0, count[Count.WORDS])
     found = (
-        (Domain.CODE, counts["code"] > max(2.0, 0.05 * words)),
-        (Domain.MATH, counts["math"] > max(1.0, 0.02 * words)),
-        (Domain.NUMBERS, counts["numbers"] > 1),
-        (Domain.QUESTION, counts["questions"] > 0),
-        (Domain.LIST, counts["listed"] > max(2.0, 0.1 * words)),
-        (Domain.REVISION, counts["revisions"] > 0),
-        (Domain.FOREIGN, counts["foreign"] > 0.2 * words),
+        (Domain.CODE, count[Count.CODE] > max(2.0, 0.05 * words)),
+        (Domain.MATH, count[Count.MATH] > max(1.0, 0.02 * words)),
+        (Domain.NUMBERS, count[Count.NUMBERS] > 1),
+        (Domain.QUESTION, count[Count.QUESTIONS] > 0),
+        (Domain.LIST, count[Count.LISTED] > max(2.0, 0.1 * words)),
+        (Domain.REVISION, count[Count.REVISIONS] > 0),
+        (Domain.FOREIGN, count[Count.FOREIGN] > 0.2 * words),
         (Domain.TOOLS, tools),
     )
-    flags = Domain(0)
-    for flag, is_set in found:
-        if is_set:
-            flags |= flag
-    return flags
+    return Domain(sum(flag for flag, is_set in found if is_set))
 
 
 def _strictness(schema: dict[str, Any] | None) -> float:

@@ -1,4 +1,4 @@
-"""What single words say: how many tokens, which direction of meaning, which count they raise.
+"""What single words say: how many tokens, which direction of meaning, which counts they raise.
 
 A text is read word by word, and all that is known of a word is one row of a table. A word is
 looked into once, when it is first met; after that a text costs one look-up per word, one
@@ -12,49 +12,30 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+from unicodedata import combining, normalize
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
+
+from penstock_router.domain.word_counts import COUNTS, counts_of
 
 TEXT_DIMS: Final = 64
 """Numbers in a text's vector, those that tell most first."""
 HEAD_CHARS: Final = 12_000
 TAIL_CHARS: Final = 4_000
 """Of a longer text only its head and its tail are read; its token count is scaled up."""
-_KNOWN_WORDS: Final = 32_768
+KNOWN_WORDS: Final = 32_768
 """Rows of the table: when it is full it is begun anew."""
 _UNKNOWN_CHARS_PER_TOKEN: Final = 3
 _LONGEST_PIECE: Final = 20
 
-# In lower case. A word of more than 32 characters counts as several: what is looked up is bounded.
-_TERM: Final = re.compile(r"no,|make that\b|\w{1,32}|[.!?]+(?=\s|$)|[^\w\s]")
-_LISTING: Final = frozenset(("and", "und", "plus", ",", ";", "&", "no,"))
-_REVISING: Final = frozenset(
-    (
-        *("no,", "make that", "not", "instead", "actually", "cancel", "forget", "scratch"),
-        *("rather", "also", "another", "sorry"),
-        *("nein", "doch", "lieber", "statt", "streich", "außerdem", "zusätzlich"),
-    )
-)
-_LATIN_ENDS: Final = 0x24F
-_CODE: Final = frozenset("{}<>=_;\\`#")
-_MATH: Final = frozenset("+*/^=<>√π∑∫≤≥%$")
-
-COUNTS: Final = (
-    "tokens",
-    "words",
-    "sentences",
-    "listed",
-    "revisions",
-    "numbers",
-    "questions",
-    "code",
-    "math",
-    "foreign",
-    "characters",
-)
-"""What a word can raise, in the order of the table's first columns."""
+_LONGEST_WORD: Final = 64
+"""Characters; a longer one counts as several, so that what is looked into is bounded."""
+_MOST_LINES: Final = 64
+_SIGNS: Final = ".,;:!?()[]{}\"'`*_“”„»«…"
+_TERM: Final = re.compile(r"\w{1,32}|[^\w\s]")
+_ONES: Final = np.ones(HEAD_CHARS + TAIL_CHARS, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +43,14 @@ class TextReading:
     """What the words of one text say together."""
 
     token_count: int
-    counts: Mapping[str, float]
-    """By the names in `COUNTS`."""
+    counts: NDArray[np.float32]
+    """As `Count` numbers them."""
     vector: NDArray[np.float32]
-    """Mean of the words' vectors, (TEXT_DIMS,), of length 1; zeros where no word has one."""
+    """Sum of the words' vectors, (TEXT_DIMS,), of length 1; zeros where no word has one."""
     terms: NDArray[np.uint32]
-    """A hash of each word, in the order of the text."""
+    """A hash of each word without the signs around it, in the order of the text."""
+    line_lengths: tuple[int, ...]
+    """Characters of the first lines."""
 
 
 class Lexicon:
@@ -85,78 +68,74 @@ class Lexicon:
         self._pieces = pieces or {}
         self._vectors = np.zeros((1, TEXT_DIMS), np.float32) if vectors is None else vectors
         self._rows: dict[str, int] = {}
-        self._table = np.zeros((_KNOWN_WORDS, len(COUNTS) + TEXT_DIMS), np.float32)
-        self._hashes = np.zeros(_KNOWN_WORDS, np.uint32)
+        self._table = np.zeros((KNOWN_WORDS, COUNTS + TEXT_DIMS), np.float32)
+        self._hashes = np.zeros(KNOWN_WORDS, np.uint32)
 
     def read(self, text: str) -> TextReading:
         """Read a text of any length in bounded time; the same text always reads the same."""
         length = len(text)
         if length > HEAD_CHARS + TAIL_CHARS:
             text = f"{text[:HEAD_CHARS]}\n{text[-TAIL_CHARS:]}"
-        terms = _TERM.findall(text.lower())
-        rows = self._rows_of(terms)
-        total = self._table.take(rows, 0).sum(0)
-        count = dict(zip(COUNTS, total[: len(COUNTS)].tolist(), strict=True))
-        vector = total[len(COUNTS) :]
+        rows = self._rows_of(text.split())
+        # A product with ones is a sum, in half the time of `sum(0)`.
+        total = _ONES[: len(rows)] @ self._table.take(rows, 0)
+        counts, vector = total[:COUNTS], total[COUNTS:]
         norm = float(np.sqrt(vector @ vector))
-        read_share = min(1.0, (HEAD_CHARS + TAIL_CHARS) / max(length, 1))
+        unread = max(1.0, length / (HEAD_CHARS + TAIL_CHARS))
         return TextReading(
-            token_count=round(count["tokens"] / read_share),
-            counts=count,
+            token_count=round(float(counts[0]) * unread),
+            counts=counts,
             vector=vector / norm if norm > 0 else vector,
             terms=self._hashes.take(rows),
+            line_lengths=tuple(map(len, text.split("\n", _MOST_LINES)[:_MOST_LINES])),
         )
 
-    def _rows_of(self, terms: list[str]) -> list[int]:
-        if len(self._rows) + len(terms) > _KNOWN_WORDS:
-            self._rows.clear()
+    def _rows_of(self, words: list[str]) -> list[int]:
         known = self._rows
-        rows = list(map(known.get, terms))
-        if None not in rows:
-            return rows  # type: ignore[return-value]  # no None among them
-        return [known[term] if term in known else self._learn(term) for term in terms]
+        try:
+            return list(map(known.__getitem__, words))
+        except KeyError:  # a word that is new, or too long to be remembered whole
+            words = [part for word in words for part in _bounded(word)]
+        if len(known) + len(words) > KNOWN_WORDS:
+            known.clear()
+        return [known[word] if word in known else self._learn(word) for word in words]
 
-    def _learn(self, term: str) -> int:
+    def _learn(self, word: str) -> int:
         row = len(self._rows)
-        pieces = self._split(term)
+        terms = _TERM.findall(_plain(word))
+        pieces = [piece for term in terms for piece in self._split(term)]
         line = self._table[row]
-        line[: len(COUNTS)] = _counts_of(term, len(pieces))
-        line[len(COUNTS) :] = self._vectors[[piece for piece in pieces if piece >= 0]].sum(0)
-        self._hashes[row] = crc32(term.encode())
-        self._rows[term] = row
+        line[:COUNTS] = counts_of(word, terms, pieces)
+        line[COUNTS:] = self._vectors[[piece for piece in pieces if piece >= 0]].sum(0)
+        core = word.strip(_SIGNS).lower() or word
+        self._hashes[row] = crc32(core.encode("utf-8", "surrogatepass"))
+        self._rows[word] = row
         return row
 
     def _split(self, term: str) -> list[int]:
         """WordPiece: the longest piece that fits, again and again; -1 stands for an unknown one."""
         found: list[int] = []
-        for word in term.replace(",", " , ").split():
-            start = 0
-            while start < len(word):
-                for end in range(min(len(word), start + _LONGEST_PIECE), start, -1):
-                    piece = word[start:end] if start == 0 else f"##{word[start:end]}"
-                    if piece in self._pieces:
-                        found.append(self._pieces[piece])
-                        start = end
-                        break
-                else:
-                    found.append(-1)
-                    start += _UNKNOWN_CHARS_PER_TOKEN
+        start = 0
+        while start < len(term):
+            for end in range(min(len(term), start + _LONGEST_PIECE), start, -1):
+                piece = term[start:end] if start == 0 else f"##{term[start:end]}"
+                if piece in self._pieces:
+                    found.append(self._pieces[piece])
+                    start = end
+                    break
+            else:
+                found.append(-1)
+                start += _UNKNOWN_CHARS_PER_TOKEN
         return found
 
 
-def _counts_of(term: str, tokens: int) -> tuple[float, ...]:
-    first = term[0]
-    worded = first.isalnum() or first == "_"
-    return (
-        tokens,
-        1 + (" " in term) if worded else 0,
-        first in ".!?" and term[-1] in ".!?",
-        term in _LISTING,
-        term in _REVISING or term.startswith("storni"),
-        first.isdigit(),
-        "?" in term,
-        first in _CODE,
-        first in _MATH,
-        worded and ord(max(term)) > _LATIN_ENDS,
-        len(term),
-    )
+def _bounded(word: str) -> list[str]:
+    return [word[at : at + _LONGEST_WORD] for at in range(0, len(word), _LONGEST_WORD)]
+
+
+def _plain(word: str) -> str:
+    """In lower case, without accents: as the vocabulary was made."""
+    lower = word.lower()
+    if lower.isascii():
+        return lower
+    return "".join(each for each in normalize("NFD", lower) if not combining(each))
