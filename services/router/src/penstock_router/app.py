@@ -12,10 +12,13 @@ from nats.aio.msg import Msg
 from penstock_router import metrics
 from penstock_router.adapters.front_door import FrontDoor
 from penstock_router.adapters.job_consumers import JobConsumers
+from penstock_router.adapters.mode_watch import ModeWatch
 from penstock_router.adapters.nats_request_log import NatsRequestLog
 from penstock_router.adapters.queue_poll import QueuePoll
 from penstock_router.adapters.sweeper import Sweeper
 from penstock_router.adapters.tasks import Tasks
+from penstock_router.domain.breakers import Breakers
+from penstock_router.domain.modes import Modes
 from penstock_router.domain.open_requests import OpenRequests
 from penstock_router.domain.queue_load import QueueLoad
 from penstock_router.handlers.admissions import AdmissionLimits, Admissions
@@ -51,6 +54,7 @@ class App:
         self._source = f"/penstock/router/{settings.instance}"
         self._tasks = Tasks()
         self._broker: Broker | None = None
+        self._modes = Modes(batch_wait_limit_s=settings.request_deadline_s)
         self._started = False
 
     async def start(self) -> None:
@@ -65,6 +69,7 @@ class App:
         await self._sweeper.start()  # which may find that a model is gone
         self._consumers.start()
         await self._queues.start()
+        self._mode_watch.start()
         await self._ingress.start()
         self._tasks.spawn("ingress", self._consume_ingress())
         await self._front_door.serve(subjects.EVERY_ADMITTED, self._on_admitted)
@@ -77,7 +82,7 @@ class App:
         keyring = Keyring(
             read_root_key(settings.root_key_file), BucketStore(broker, Bucket.DATA_KEYS), clock
         )
-        request_log = NatsRequestLog(broker)
+        request_log = NatsRequestLog(broker, self._modes.wrote)
         self._front_door = FrontDoor(broker, settings.max_in_flight, rejected)
         open_requests = OpenRequests(settings.sweep_grace_s)
         loads: defaultdict[str, QueueLoad] = defaultdict(QueueLoad)
@@ -106,6 +111,18 @@ class App:
             on_fact=self._escalations.fold,
         )
         self._queues = QueuePoll(broker, loads, self._model_names, clock)
+        self._mode_watch = ModeWatch(
+            broker,
+            self._modes,
+            Breakers(),
+            loads,
+            lambda: tuple(self._models.values()),
+            lambda: self._sweeper.behind,
+            clock,
+            instance=settings.instance,
+            deadline_s=settings.request_deadline_s,
+            source=self._source,
+        )
         self._ingress = DurableConsumer(broker, INGRESS_CONSUMER, credit=_INGRESS_CREDIT)
         admissions = Admissions(
             log=request_log,
@@ -137,8 +154,12 @@ class App:
             return ["NATS does not answer"]
         if not self._started:
             return []
-        parts = (self._sweeper, self._consumers, self._queues)
+        parts = (self._sweeper, self._consumers, self._queues, self._mode_watch)
         return [*self._tasks.gone(), *(said for part in parts for said in part.problems())]
+
+    def degradation(self) -> dict[str, str]:
+        """What `/readyz` tells of the mode."""
+        return {"mode": self._modes.mode.value, "why": self._modes.why}
 
     async def drain(self) -> None:
         """Take nothing new, finish what was taken."""
@@ -156,6 +177,7 @@ class App:
         if self._started:
             await self._ingress.close()
             await self._limiter.close()
+            await self._mode_watch.stop()
             parts = (self._models, self._tenants, self._sweeper, self._queues, self._consumers)
             await asyncio.gather(*(part.stop() for part in parts))
             await self._escalations.close()

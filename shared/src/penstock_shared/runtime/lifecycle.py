@@ -7,7 +7,7 @@ import gc
 import signal
 import sys
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import uvloop
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
@@ -55,6 +55,15 @@ class Service(Protocol):
         ...
 
 
+@runtime_checkable
+class Degradable(Protocol):
+    """A service that goes on with less than everything: ready, and it says what is missing."""
+
+    def degradation(self) -> dict[str, str]:
+        """What `/readyz` tells besides: `mode`, and `why`."""
+        ...
+
+
 class _Probe:
     """`/livez`, `/readyz`, `/startupz` and `/metrics` of one process."""
 
@@ -81,7 +90,10 @@ class _Probe:
         problems = ["starting"] if not self.started else self._service.problems()
         if self.draining:
             problems = ["draining", *problems]
-        return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)
+        told: dict[str, object] = {"ready": not problems, "problems": problems}
+        if isinstance(self._service, Degradable):
+            told |= self._service.degradation()
+        return JSONResponse(told, 503 if problems else 200)
 
     async def _metrics(self, _: Request) -> Response:
         return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from time import perf_counter
 from typing import Final
 
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.envelope import Envelope
+from penstock_shared.contracts.errors import TransientError
 from penstock_shared.contracts.jobs import Job
 from penstock_shared.contracts.requests import (
     RequestEnded,
@@ -15,6 +18,7 @@ from penstock_shared.contracts.requests import (
     terminal_id,
     terminal_type,
 )
+from penstock_shared.contracts.reservations import RESERVED_HEADER
 from penstock_shared.contracts.responses import FinalFrame
 from penstock_shared.runtime.broker import Broker
 from penstock_shared.runtime.request_log import DEADLINE_HEADER, RequestLogReader
@@ -26,14 +30,30 @@ _JOB_TYPE: Final = "penstock.job.run.v1"
 class NatsRequestLog:
     """`RequestLog` on EVENTS and JOBS."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(
+        self, broker: Broker, on_write: Callable[[float | None], None] = lambda _: None
+    ) -> None:
+        """`on_write` hears how many seconds a first fact took, None where it was not confirmed."""
         self._broker = broker
+        self._on_write = on_write
         self._reader = RequestLogReader(broker)
 
     async def write_routed(
         self, routed: RequestRouted, *, source: str, traceparent: str | None
     ) -> int:
         """Write `routed` with expected-last-sequence 0: one winner among any number."""
+        started_s = perf_counter()
+        try:
+            sequence = await self._store_routed(routed, source, traceparent)
+        except TransientError:
+            self._on_write(None)
+            raise
+        self._on_write(perf_counter() - started_s)
+        return sequence
+
+    async def _store_routed(
+        self, routed: RequestRouted, source: str, traceparent: str | None
+    ) -> int:
         return await self._broker.publish(
             subjects.request_event(routed.tenant, routed.request_id),
             routed.model_dump_json().encode(),
@@ -45,7 +65,10 @@ class NatsRequestLog:
                 traceparent=traceparent,
             ),
             expected_last_seq=0,
-            extra_headers={DEADLINE_HEADER: str(routed.deadline.timestamp())},
+            extra_headers={
+                DEADLINE_HEADER: str(routed.deadline.timestamp()),
+                **({RESERVED_HEADER: "1"} if routed.reserves else {}),
+            },
         )
 
     async def last_fact(self, tenant: str, request_id: str) -> tuple[int, RequestFact] | None:
