@@ -27,7 +27,7 @@ from penstock_models.scene import Grade
 from penstock_models.words import Split
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from penstock_models.messages import Message
 
@@ -80,6 +80,17 @@ class Model:
             for ids, _ in self._encoder.encode(dialogues)
         ]
 
+    def complete(self, prompt: list[str], callback: Callable[[Any], bool] | None = None) -> None:
+        """Answer one prompt; `callback` hears of every token and stops with True."""
+        self._generator.generate_batch(
+            [prompt],
+            max_length=ANSWER_TOKENS,
+            end_token=vocabulary.END,
+            include_prompt_in_result=False,
+            return_scores=True,
+            callback=callback,
+        )
+
     def scored(self, prompt: list[str]) -> tuple[str, list[float]]:
         """The answer to one prompt, and the log-probability of each token but the end."""
         tokens: list[int] = []
@@ -91,14 +102,7 @@ class Model:
                 log_probs.append(step.log_prob)
             return False
 
-        self._generator.generate_batch(
-            [prompt],
-            max_length=ANSWER_TOKENS,
-            end_token=vocabulary.END,
-            include_prompt_in_result=False,
-            return_scores=True,
-            callback=on_token,
-        )
+        self.complete(prompt, callback=on_token)
         return self._text(tokens), log_probs
 
     def close(self) -> None:
