@@ -9,9 +9,9 @@ string through without parsing them:
 `RUN_NUMBERS` for each holder after it. So no number is used twice, and a number names the same text
 on every instance. A run begins with all of the text: one that goes on after an earlier run repeats
 in its first delta what was shown already (`RequestEnded.delta_numbers`). An answer that is checked
-has no frame of its own before its fact stands: the final frame alone brings it. The final frame repeats
-what the terminal fact says, with the text in the clear: RESPONSES lives in memory, for minutes,
-under the tenant's own subject.
+has no frame before its fact stands: the final frame alone brings it, and an attempt that failed its
+check has none. The final frame repeats what the terminal fact says, with the text in the clear:
+RESPONSES lives in memory, for minutes, under the tenant's own subject.
 """
 
 from __future__ import annotations

@@ -63,6 +63,7 @@ class ChatStream:
         """
         if final.status is Status.FAILED:
             return self._error(failed(final).body())
+        self._described["model"] = final.model  # of the attempt that answered
         if final.called is None:
             held = self._hold.release()
             chunks = [self._content(to_json(final.text))] if _broken(held) else self._contents(held)
