@@ -1,0 +1,1 @@
+"""Training and judging, offline: no part of serving."""
