@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.support.decisions import decide_plainly
 
 from penstock_router.domain.admission import (
     deadline_s_of,
@@ -12,9 +13,6 @@ from penstock_router.domain.admission import (
     refuse_stale_id,
     routed_fact,
 )
-from penstock_router.domain.decision import decide
-from penstock_router.domain.features import features_of
-from penstock_router.domain.lexicon import Lexicon
 from penstock_router.handlers.doors import request_id_of
 from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.ids import keyed_request_id, uuid7
@@ -48,19 +46,19 @@ def made_at(when: datetime) -> str:
 
 def routed() -> RequestRouted:
     content = Content(messages=(ChatMessage(role="user", content="hi"),))
-    decision, model = decide("auto", (MODEL,), content, features_of(content, Lexicon()))
+    decided = decide_plainly("auto", (MODEL,), content)
     admission = Admission(
         request_id=made_at(NOW), key_id="k1", data_subject="u1", content="sealed", deadline_s=5
     )
     return routed_fact(
         "acme",
         admission,
-        decision,
-        model,
+        decided,
         lane=Lane.OVER_SHARE,
         weight=3,
         now=NOW,
         deadline_s=deadline_s_of(admission, 120.0),
+        reserves=(),
     )
 
 

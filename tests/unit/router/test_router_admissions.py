@@ -9,10 +9,16 @@ from typing import Any, cast
 
 from tests.support.router import model_record
 
+from penstock_router.domain.breakers import Breakers
+from penstock_router.domain.classifier import Classifier
+from penstock_router.domain.learned import Learned
+from penstock_router.domain.lexicon import Lexicon
+from penstock_router.domain.modes import Modes
 from penstock_router.domain.open_requests import OpenRequests
 from penstock_router.domain.queue_load import QueueLoad
-from penstock_router.handlers.admissions import AdmissionLimits, Admissions
-from penstock_router.ports import RequestLog
+from penstock_router.handlers.admissions import Admissions
+from penstock_router.handlers.routes import AdmissionLimits, Knowledge, Routes
+from penstock_router.ports import QuotaGate, RequestLog
 from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.errors import UnavailableError
 from penstock_shared.contracts.models import ModelRecord
@@ -58,14 +64,23 @@ class Mirror:
 
 def admissions_on(log: SlowLog, loads: defaultdict[str, QueueLoad]) -> Admissions:
     mirror: Any = Mirror()
-    return Admissions(
-        log=cast("RequestLog", log),
+    knowledge = Knowledge(
         models=cast("BucketMirror[ModelRecord]", mirror),
-        tenants=cast("BucketMirror[TenantRecord]", mirror),
+        learned=Learned(),
+        lexicon=Lexicon(),
+        classifier=Classifier(),
+        breakers=Breakers(),
+        modes=Modes(batch_wait_limit_s=60),
         open_requests=OpenRequests(grace_s=30),
         loads=loads,
-        limits=AdmissionLimits(default_deadline_s=60, fair_in_flight=64, queue_limit=100),
-        clock=CLOCK,
+    )
+    limits = AdmissionLimits(default_deadline_s=60, fair_in_flight=64, queue_limit=100)
+    return Admissions(
+        log=cast("RequestLog", log),
+        routes=Routes(knowledge, limits, CLOCK),
+        knowledge=knowledge,
+        tenants=cast("BucketMirror[TenantRecord]", mirror),
+        quotas=cast("QuotaGate", None),  # nobody has one
         source="/test",
     )
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.support.decisions import LEXICON, decide_plainly
 
-from penstock_router.domain.decision import HARD_AT, decide, difficulty, kind_asked_for
+from penstock_router.domain.candidates import kind_asked_for
 from penstock_router.domain.features import features_of
-from penstock_router.domain.lexicon import Lexicon
+from penstock_router.domain.rule import HARD_AT, difficulty
 from penstock_shared.contracts.errors import (
     NotFoundError,
     PermanentError,
@@ -56,7 +57,6 @@ def content(text: str) -> Content:
     return Content(messages=(ChatMessage(role="user", content=text),))
 
 
-LEXICON = Lexicon()
 EASY = content("How do I return a jacket?")
 HARD = content(
     "Hi there! I would like three blue mugs, two lamps and a chair, please. No, make that four "
@@ -67,8 +67,8 @@ HARD = content(
 def test_easy_goes_to_the_cheapest_and_hard_to_the_dearest() -> None:
     """The rule spends money only where the message looks hard."""
     models = (LARGE, SMALL, ECHO)
-    assert decide("auto", models, EASY, features_of(EASY, LEXICON))[1] is SMALL
-    assert decide("auto", models, HARD, features_of(HARD, LEXICON))[1] is LARGE
+    assert decide_plainly("auto", models, EASY).models[0] is SMALL
+    assert decide_plainly("auto", models, HARD).models[0] is LARGE
     assert (
         difficulty(features_of(EASY, LEXICON)) < HARD_AT <= difficulty(features_of(HARD, LEXICON))
     )
@@ -76,21 +76,21 @@ def test_easy_goes_to_the_cheapest_and_hard_to_the_dearest() -> None:
 
 def test_a_named_model_is_obeyed_and_an_unknown_one_is_refused_by_name() -> None:
     """The client's choice stands; an unknown name gets a 404 that lists the known ones."""
-    assert decide("large", (SMALL, LARGE), EASY, features_of(EASY, LEXICON))[1] is LARGE
+    assert decide_plainly("large", (SMALL, LARGE), EASY).models[0] is LARGE
     with pytest.raises(NotFoundError, match="large, small") as refused:
-        decide("gpt-9", (SMALL, LARGE), EASY, features_of(EASY, LEXICON))
+        decide_plainly("gpt-9", (SMALL, LARGE), EASY)
     assert refused.value.param == "model"
 
 
 def test_without_models_the_client_is_told_to_come_back() -> None:
     """No model yet is transient; the echo model is never chosen automatically."""
     with pytest.raises(UnavailableError):
-        decide("auto", (ECHO,), EASY, features_of(EASY, LEXICON))
+        decide_plainly("auto", (ECHO,), EASY)
 
 
 def test_the_decision_logs_numbers_and_no_content() -> None:
     """What reaches the event log of the features is numbers (I10)."""
-    decision, _ = decide("auto", (SMALL, LARGE), HARD, features_of(HARD, LEXICON))
+    decision = decide_plainly("auto", (SMALL, LARGE), HARD).decision
     assert all(isinstance(value, float | int) for value in decision.features.values())
     assert "mug" not in decision.model_dump_json()
 
@@ -110,19 +110,19 @@ def test_the_decision_logs_numbers_and_no_content() -> None:
 def test_a_model_serves_only_what_its_kind_takes(name: str, given: Content, fits: bool) -> None:  # noqa: FBT001  parametrised
     """Texts go to encoders, messages to text models, one text to a translation; or a 400."""
     if fits:
-        assert decide(name, EVERY, given, features_of(given, LEXICON))[0].model == name
+        assert decide_plainly(name, EVERY, given).decision.model == name
         return
     with pytest.raises(PermanentError) as refused:
-        decide(name, EVERY, given, features_of(given, LEXICON))
+        decide_plainly(name, EVERY, given)
     assert (refused.value.code, refused.value.param) == ("input_not_for_model", "input")
 
 
 def test_auto_means_text_models_that_work() -> None:
     """Neither an encoder, however cheap, nor a quarantined model is chosen automatically."""
     sick = model("sick", 1, crashed_on=("a", "b", "c"))
-    assert decide("auto", (*EVERY, sick), EASY, features_of(EASY, LEXICON))[1] is SMALL
+    assert decide_plainly("auto", (*EVERY, sick), EASY).models[0] is SMALL
     with pytest.raises(UnavailableError) as refused:
-        decide("auto", (EMBED, TRANSLATE, sick), EASY, features_of(EASY, LEXICON))
+        decide_plainly("auto", (EMBED, TRANSLATE, sick), EASY)
     assert refused.value.code == "no_model"
     assert kind_asked_for("auto", EVERY) is ModelKind.TEXT
     assert kind_asked_for("embed", EVERY) is ModelKind.EMBEDDING
@@ -131,22 +131,17 @@ def test_auto_means_text_models_that_work() -> None:
 def test_a_quarantined_model_is_refused_and_the_operator_named() -> None:
     """Three different requests, not three crashes on one, put a model into quarantine."""
     with pytest.raises(UnavailableError, match="penstock models promote sick") as refused:
-        decide(
-            "sick",
-            (model("sick", 1, crashed_on=("a", "b", "c")),),
-            EASY,
-            features_of(EASY, LEXICON),
-        )
+        decide_plainly("sick", (model("sick", 1, crashed_on=("a", "b", "c")),), EASY)
     assert (refused.value.code, refused.value.http_status) == ("model_quarantined", 503)
     tough = model("tough", 1, crashed_on=("a", "a", "a"))
-    assert decide("tough", (tough,), EASY, features_of(EASY, LEXICON))[1] is tough
+    assert decide_plainly("tough", (tough,), EASY).models[0] is tough
 
 
 def test_a_schema_is_for_text_models() -> None:
     """A vector follows no schema."""
     asked = Content(texts=("a",), output_schema={})
     with pytest.raises(PermanentError) as refused:
-        decide("embed", EVERY, asked, features_of(asked, LEXICON))
+        decide_plainly("embed", EVERY, asked)
     assert refused.value.param == "output_schema"
 
 

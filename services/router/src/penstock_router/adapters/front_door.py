@@ -16,7 +16,7 @@ from penstock_shared.contracts.requests import Accepted, AdmissionReply, Rejecte
 from penstock_shared.runtime.broker import Broker
 from penstock_shared.runtime.telemetry import log
 
-_QUEUE_GROUP: Final = "router"
+QUEUE_GROUP: Final = "router"
 Handle: TypeAlias = Callable[[Msg], Awaitable[Accepted | Rejected]]
 
 
@@ -42,7 +42,7 @@ class FrontDoor:
             self.spawn(self._refuse(msg) if full else self._answer(msg, handle))
 
         client = self._broker.client
-        self._subscriptions.append(await client.listen(subject, received, _QUEUE_GROUP))
+        self._subscriptions.append(await client.listen(subject, received, QUEUE_GROUP))
 
     def spawn(self, work: Awaitable[None]) -> None:
         """Run one admission."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
+from penstock_router.domain.decision import Decided
 from penstock_shared.contracts.attempts import Attempt
 from penstock_shared.contracts.errors import ErrorBody, PermanentError
 from penstock_shared.contracts.ids import unix_ms_of
-from penstock_shared.contracts.models import ModelRecord
+from penstock_shared.contracts.quotas import Reserve
 from penstock_shared.contracts.requests import (
     FIRST_ATTEMPT,
     Admission,
     AttemptFailed,
-    Decision,
+    NextAttempt,
     RequestEnded,
     RequestRouted,
     Status,
@@ -52,15 +53,18 @@ def deadline_s_of(admission: Admission, default_s: float) -> float:
 def routed_fact(
     tenant: str,
     admission: Admission,
-    decision: Decision,
-    model: ModelRecord,
+    decided: Decided,
     *,
     lane: Lane,
     weight: int,
     now: datetime,
     deadline_s: float,
+    reserves: tuple[Reserve, ...],
 ) -> RequestRouted:
-    """The first fact of a request: all that its job is derived from, however often."""
+    """The first fact of a request: all that its jobs are derived from, however often."""
+    first, *others = decided.models
+    # The last one's answer is not checked for confidence: nobody could do better.
+    confidences = (*(decided.min_confidence,) * len(others), None)
     return RequestRouted(
         request_id=admission.request_id,
         tenant=tenant,
@@ -68,14 +72,21 @@ def routed_fact(
         data_subject=admission.data_subject,
         lane=lane,
         attempt=FIRST_ATTEMPT,
-        decision=decision,
-        price=model.price,
+        decision=decided.decision,
+        price=first.price,
         sampling=admission.sampling,
         content=admission.content,
         accepted_at=now,
         deadline=now + timedelta(seconds=deadline_s),
         weight=weight,
+        final_attempt=not others,
+        min_confidence=confidences[0],
         store=admission.store,
+        plan=tuple(
+            NextAttempt(model=model.name, price=model.price, min_confidence=confidence)
+            for model, confidence in zip(others, confidences[1:], strict=True)
+        ),
+        reserves=reserves,
     )
 
 

@@ -1,125 +1,291 @@
-"""Which model serves a request. A plain rule for now: cheapest unless the message looks hard."""
+"""Which model serves a request, with which probability, and who tries next if it fails its check.
+
+A named model is obeyed. `auto` is decided by the tenant's rules: by what was learned, or by one of
+three plain ways. Where nothing is known of any model, because there is no classifier for it, or
+none that knows such texts, and no answer was judged, the plain rule decides. Nothing here is I/O,
+and two routers that know the same decide the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
-from penstock_router.domain.features import Features
-from penstock_shared.contracts.errors import NotFoundError, PermanentError, UnavailableError
-from penstock_shared.contracts.models import Engine, ModelKind, ModelRecord
+from penstock_router.domain.breakers import Breakers
+from penstock_router.domain.candidates import named_model, tiers
+from penstock_router.domain.choice import Option, choose, draw_of
+from penstock_router.domain.classifier import Classifier
+from penstock_router.domain.experiments import arm_of
+from penstock_router.domain.features import Features, unpack_context
+from penstock_router.domain.learned import TenantLearned
+from penstock_router.domain.modes import Modes
+from penstock_router.domain.outcome import Arm
+from penstock_router.domain.plan import NO_CHECK, Plan, PlanOption, plans_for, schema_check
+from penstock_router.domain.queue_load import QueueLoad
+from penstock_router.domain.rule import HARD_AT, difficulty, presumed_p_correct
+from penstock_shared.contracts.models import ModelRecord
 from penstock_shared.contracts.requests import AUTO_MODEL, Content, Decision
+from penstock_shared.contracts.routing import Candidate, Choose, PolicyRules
+from penstock_shared.contracts.subjects import Lane
 
-POLICY: Final = "rule-v1"
 NAMED: Final = "named"
-HARD_AT: Final = 1.0
-
-_WEIGHTS: Final = {"words": 0.012, "sentences": 0.08, "listed": 0.1, "revisions": 0.35}
-_QUARANTINE_RETRY_S: Final = 60.0
-_TAKES: Final = {
-    ModelKind.TEXT: "messages",
-    ModelKind.EMBEDDING: "a string or a list of strings",
-    ModelKind.TRANSLATION: "one string",
-}
+LEARNED: Final = "learned-v1"
+RULE: Final = "rule-v1"
+_OUTPUT_TOKENS: Final = 128
+"""Of an answer, before any was seen."""
 
 
-def difficulty(features: Features) -> float:
-    """A weighted count: at `HARD_AT` and above a message is taken for hard."""
-    numbers = features.as_numbers()
-    return sum(weight * numbers[name] for name, weight in _WEIGHTS.items())
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request, as far as the decision looks at it."""
+
+    tenant: str
+    request_id: str
+    data_subject: str
+    key_id: str
+    model: str
+    content: Content
+    features: Features
+    lane: Lane
+    max_output_tokens: int | None
+    deadline_s: float
+    now: datetime
+
+    @property
+    def checked(self) -> bool:
+        """Whether the client asked for an output of a given form."""
+        return self.content.output_schema is not None or self.content.must_call
 
 
-def kind_asked_for(requested: str, models: Collection[ModelRecord]) -> ModelKind:
-    """The kind of model that a request is for: `auto` means text.
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What decisions for all tenants share."""
 
-    Raises:
-        NotFoundError: the client named a model that does not exist.
-    """
-    return ModelKind.TEXT if requested == AUTO_MODEL else _named(requested, models).kind
+    models: Collection[ModelRecord]
+    classifier: Classifier
+    breakers: Breakers
+    modes: Modes
+    loads: Mapping[str, QueueLoad]
+    """Of the models' queues; one that was never read has none."""
 
 
-def decide(
-    requested: str, models: Collection[ModelRecord], content: Content, features: Features
-) -> tuple[Decision, ModelRecord]:
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The decision, and the models that carry it out."""
+
+    decision: Decision
+    models: tuple[ModelRecord, ...]
+    """That try one after the other, until an answer passes its check."""
+    min_confidence: float | None = None
+    """Of all but the last one's answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prospect:
+    """What is expected of one model."""
+
+    option: PlanOption
+    prior: float
+    """P(correct) before anything was learned of the tenant: what learning is relative to."""
+    is_known: bool
+    """By the classifier, or from experience: else the estimate is a guess."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What one of the ways to choose came to."""
+
+    policy: str
+    reason: str
+    plan: Plan
+    candidates: tuple[Candidate, ...]
+    probability: float = 1.0
+    exploration_microusd: float = 0.0
+
+
+def decide(asked: Asked, platform: Platform, learned: TenantLearned) -> Decided:
     """Choose a model: the named one, or one of the text models.
 
     Raises:
         NotFoundError: the client named a model that does not exist.
         PermanentError: the model's kind does not fit what was sent.
-        UnavailableError: the model is quarantined, or none is registered (yet).
+        UnavailableError: the model is quarantined or fails, or none is registered (yet).
     """
-    if requested != AUTO_MODEL:
-        model = _named(requested, models)
-        _refuse_misfit(model.kind, content, f"The model {model.name!r}")
-        _refuse_quarantined(model)
-        return _decision(NAMED, model, "the client named it", features)
-    _refuse_misfit(ModelKind.TEXT, content, "'auto', which chooses among text models,")
-    tiers = _tiers(models)
-    score = difficulty(features)
-    chosen = tiers[-1] if score >= HARD_AT else tiers[0]
-    reason = f"difficulty {score:.2f} {'>=' if score >= HARD_AT else '<'} {HARD_AT}"
-    return _decision(POLICY, chosen, reason, features)
-
-
-def _tiers(models: Collection[ModelRecord]) -> list[ModelRecord]:
-    """The models that `auto` may choose, cheapest first."""
-    tiers = sorted(
-        (
-            model
-            for model in models
-            if model.kind is ModelKind.TEXT
-            and model.engine is not Engine.ECHO
-            and not model.quarantined
+    if asked.model != AUTO_MODEL:
+        return _as_named(asked, platform, learned)
+    rules, experiment, arm = _rules_for(asked, learned)
+    rules = platform.modes.rules(rules)
+    able = tiers(
+        platform.models,
+        asked.content,
+        rules.models,
+        lambda name: platform.breakers.allows(asked.tenant, name, asked.request_id, asked.now),
+    )
+    chosen = _choose(asked, _prospects(asked, platform, learned, able), rules, learned)
+    first = chosen.plan.models[0]
+    return Decided(
+        decision=Decision(
+            policy=chosen.policy,
+            model=first.name,
+            probability=chosen.probability,
+            reason=chosen.reason,
+            features=_numbers(asked, platform, learned, first),
+            context=asked.features.context(),
+            shape=asked.features.shape(),
+            candidates=chosen.candidates,
+            experiment=experiment,
+            arm=arm,
+            expected_cost_microusd=chosen.plan.expected_cost_microusd,
+            exploration_microusd=chosen.exploration_microusd,
+            learned_seq=learned.seq,
         ),
-        key=lambda model: (model.price.output_microusd_per_1k, model.name),
+        models=chosen.plan.models,
+        min_confidence=chosen.plan.min_confidence,
     )
-    if not tiers:
-        msg = "No model is ready yet: start a worker, or see 'penstock models list'."
-        raise UnavailableError(msg, code="no_model", retry_after_s=2.0)
-    return tiers
 
 
-def _named(requested: str, models: Collection[ModelRecord]) -> ModelRecord:
-    by_name = {model.name: model for model in models}
-    if requested not in by_name:
-        known = ", ".join(sorted(by_name)) or "none yet"
-        msg = f"There is no model {requested!r}. Choose 'auto' or one of: {known}."
-        raise NotFoundError(msg, code="model_not_found", param="model")
-    return by_name[requested]
-
-
-def _refuse_misfit(kind: ModelKind, content: Content, who: str) -> None:
-    fits = {
-        ModelKind.TEXT: bool(content.messages),
-        ModelKind.EMBEDDING: bool(content.texts),
-        ModelKind.TRANSLATION: len(content.texts) == 1,
-    }
-    if not fits[kind]:
-        msg = f"{who} takes {_TAKES[kind]}: send that, or name another model."
-        raise PermanentError(msg, code="input_not_for_model", param="input")
-    if content.output_schema is not None and kind is not ModelKind.TEXT:
-        msg = f"{who} generates no text that could follow a schema: leave 'output_schema' out."
-        raise PermanentError(msg, code="input_not_for_model", param="output_schema")
-
-
-def _refuse_quarantined(model: ModelRecord) -> None:
-    if not model.quarantined:
-        return
-    msg = (
-        f"The model {model.name!r} is in quarantine: its process died on several requests. Choose "
-        f"another one; an operator brings it back with 'penstock models promote {model.name}'."
-    )
-    raise UnavailableError(msg, code="model_quarantined", retry_after_s=_QUARANTINE_RETRY_S)
-
-
-def _decision(
-    policy: str, model: ModelRecord, reason: str, features: Features
-) -> tuple[Decision, ModelRecord]:
+def _as_named(asked: Asked, platform: Platform, learned: TenantLearned) -> Decided:
+    model = named_model(asked.model, platform.models, asked.content)
+    platform.breakers.require(asked.tenant, model.name, asked.request_id, asked.now)
     decision = Decision(
-        policy=policy,
+        policy=NAMED,
         model=model.name,
         probability=1.0,
-        reason=reason,
-        features=features.as_numbers(),
+        reason="the client named it",
+        features=_numbers(asked, platform, learned, model),
+        context=asked.features.context(),
+        shape=asked.features.shape(),
+        expected_cost_microusd=_expected_cost_microusd(asked, learned, model),
+        learned_seq=learned.seq,
     )
-    return decision, model
+    return Decided(decision, (model,))
+
+
+def _rules_for(asked: Asked, learned: TenantLearned) -> tuple[PolicyRules, str | None, Arm | None]:
+    """The rules of the request's side of the tenant's experiment, where there is one."""
+    experiment = None if learned.policy is None else learned.policy.experiment
+    if experiment is None:
+        return learned.rules, None, None
+    arm = arm_of(experiment, asked.data_subject, key_id=asked.key_id, request_id=asked.request_id)
+    rules = experiment.candidate if arm == "candidate" else learned.rules
+    return rules, experiment.id, arm
+
+
+def _prospects(
+    asked: Asked, platform: Platform, learned: TenantLearned, able: Sequence[ModelRecord]
+) -> list[_Prospect]:
+    """What is expected of each model: by the classifier, or else by the rule, and by experience."""
+    x = unpack_context(asked.features.context())
+    shape = asked.features.shape()
+    prospects = []
+    for rank, model in enumerate(able):
+        classified_p = platform.classifier.p_correct(asked.features, model)
+        presumed_p = presumed_p_correct(asked.features, rank, len(able))
+        prior_p = presumed_p if classified_p is None else classified_p
+        estimate = learned.estimate(model.name, x, prior_p)
+        check = NO_CHECK
+        if asked.checked:
+            check = schema_check(
+                failure_rate=learned.failure_rate(shape, model.name),
+                observations=learned.attempts(shape, model.name),
+                p_correct=estimate.p_correct,
+            )
+        cost_microusd = _expected_cost_microusd(asked, learned, model)
+        latency_ms = learned.latency_ms(shape, model.name)
+        option = PlanOption(model, estimate, cost_microusd, check, latency_ms)
+        is_known = classified_p is not None or estimate.observations > 0
+        prospects.append(_Prospect(option, prior_p, is_known))
+    return prospects
+
+
+def _choose(
+    asked: Asked, prospects: Sequence[_Prospect], rules: PolicyRules, learned: TenantLearned
+) -> _Chosen:
+    plans = plans_for(
+        [prospect.option for prospect in prospects],
+        rules,
+        checked=asked.checked,
+        deadline_ms=asked.deadline_s * 1000,
+    )
+    if rules.choose is Choose.CHEAPEST:
+        return _certain(prospects, plans, 0, rules.choose.value, "the cheapest")
+    if rules.choose is Choose.STRONGEST:
+        return _certain(prospects, plans, len(plans) - 1, rules.choose.value, "the dearest")
+    if rules.choose is Choose.RULE or not any(prospect.is_known for prospect in prospects):
+        score = difficulty(asked.features)
+        index, sign = (len(plans) - 1, ">=") if score >= HARD_AT else (0, "<")
+        return _certain(prospects, plans, index, RULE, f"difficulty {score:.2f} {sign} {HARD_AT}")
+    choice = choose(
+        [_option(plan) for plan in plans],
+        penalty_microusd=rules.error_penalty_microusd,
+        exploration_budget_microusd=learned.exploration_budget_microusd,
+        u=draw_of(asked.request_id),
+    )
+    plan = plans[choice.index]
+    loss = plan.loss_microusd(rules.error_penalty_microusd)
+    return _Chosen(
+        LEARNED,
+        f"expected loss {loss:.1f} against {choice.loss_microusd:.1f} microusd of the best",
+        plan,
+        _candidates(prospects, choice.probabilities),
+        choice.probabilities[choice.index],
+        choice.exploration_microusd,
+    )
+
+
+def _option(plan: Plan) -> Option:
+    return Option(
+        model=plan.models[0].name,
+        p_correct=plan.p_correct,
+        deviation=plan.deviation,
+        cost_microusd=plan.expected_cost_microusd,
+    )
+
+
+def _certain(
+    prospects: Sequence[_Prospect], plans: Sequence[Plan], index: int, policy: str, reason: str
+) -> _Chosen:
+    probabilities = [float(place == index) for place in range(len(plans))]
+    return _Chosen(policy, reason, plans[index], _candidates(prospects, probabilities))
+
+
+def _candidates(
+    prospects: Sequence[_Prospect], probabilities: Sequence[float]
+) -> tuple[Candidate, ...]:
+    return tuple(
+        Candidate(
+            model=prospect.option.model.name,
+            p_correct=prospect.option.estimate.p_correct,
+            prior=prospect.prior,
+            cost_microusd=prospect.option.cost_microusd,
+            probability=probability,
+        )
+        for prospect, probability in zip(prospects, probabilities, strict=True)
+    )
+
+
+def _expected_cost_microusd(asked: Asked, learned: TenantLearned, model: ModelRecord) -> float:
+    """Of one answer: the input as read here, the output as this tenant's answers were so far."""
+    expected = learned.output_tokens(asked.features.shape(), model.name) or _OUTPUT_TOKENS
+    output_tokens = min(expected, asked.max_output_tokens or model.context_tokens)
+    price = model.price
+    return (
+        asked.features.token_count * price.input_microusd_per_1k
+        + output_tokens * price.output_microusd_per_1k
+    ) / 1000
+
+
+def _numbers(
+    asked: Asked, platform: Platform, learned: TenantLearned, model: ModelRecord
+) -> dict[str, float]:
+    """What is logged of the request: numbers only."""
+    features, load = asked.features, platform.loads.get(model.name)
+    return {
+        **features.as_numbers(),
+        "novelty_score": round(learned.novelty(unpack_context(features.context())), 4),
+        "historical_failure_rate": round(learned.failure_rate(features.shape(), model.name), 4),
+        "lane": list(Lane).index(asked.lane),
+        "queue_ahead": 0 if load is None else load.ahead_of(asked.lane),
+    }

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass
-from time import perf_counter
-
 from penstock_router import metrics
-from penstock_router.domain.admission import deadline_s_of, refuse_stale_id, routed_fact
-from penstock_router.domain.decision import decide
-from penstock_router.domain.fair_share import fair_lane
-from penstock_router.domain.features import features_of
-from penstock_router.domain.lexicon import Lexicon
-from penstock_router.domain.open_requests import OpenRequests
-from penstock_router.domain.queue_load import QueueLoad
 from penstock_router.handlers.escalations import due_job
-from penstock_router.ports import RequestLog
+from penstock_router.handlers.routes import Knowledge, Routes
+from penstock_router.ports import QuotaGate, RequestLog
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.accounts import TenantRecord
-from penstock_shared.contracts.errors import TransientError, UnavailableError
+from penstock_shared.contracts.errors import PenstockError, TransientError
 from penstock_shared.contracts.jobs import Job
-from penstock_shared.contracts.models import ModelRecord
-from penstock_shared.contracts.output_schema import refuse_unwieldy_schema
 from penstock_shared.contracts.requests import (
     Accepted,
     Admission,
@@ -30,45 +18,30 @@ from penstock_shared.contracts.requests import (
     RequestFact,
     RequestRouted,
 )
-from penstock_shared.contracts.subjects import Lane
 from penstock_shared.runtime.broker import SequenceConflictError
-from penstock_shared.runtime.clock import Clock
 from penstock_shared.runtime.kv import BucketMirror
 from penstock_shared.runtime.telemetry import child_traceparent
 
 
-@dataclass(frozen=True, slots=True)
-class AdmissionLimits:
-    """From the router's settings."""
-
-    default_deadline_s: float
-    fair_in_flight: int
-    queue_limit: int
-
-
 class Admissions:
-    """Decides from memory, writes `routed`, publishes the job."""
+    """Has a request decided, writes `routed`, publishes the job."""
 
     def __init__(
         self,
         *,
         log: RequestLog,
-        models: BucketMirror[ModelRecord],
+        routes: Routes,
+        knowledge: Knowledge,
         tenants: BucketMirror[TenantRecord],
-        open_requests: OpenRequests,
-        loads: defaultdict[str, QueueLoad],
-        limits: AdmissionLimits,
-        clock: Clock,
+        quotas: QuotaGate,
         source: str,
     ) -> None:
         self._log = log
-        self._lexicon = Lexicon()
-        self._models = models
+        self._routes = routes
+        self._open = knowledge.open_requests
+        self._loads = knowledge.loads
         self._tenants = tenants
-        self._open = open_requests
-        self._loads = loads
-        self._limits = limits
-        self._clock = clock
+        self._quotas = quotas
         self._source = source
 
     def knows(self, subject: str) -> bool:
@@ -82,74 +55,39 @@ class Admissions:
 
         Raises:
             PermanentError: the request cannot be served as it is.
+            RateLimitedError: it is more than is left of one of the tenant's quotas.
             UnavailableError: not now: the log, the model or its queue.
         """
-        started = perf_counter()
         subject = subjects.request_event(tenant, admission.request_id)
-        routed = self._decide(tenant, subject, admission, content)
-        metrics.DECISION_LATENCY.observe((perf_counter() - started) * 1000)
+        record = self._tenants.get(tenant)
+        routed = self._routes.route(subject, record, admission, content)
         trace = child_traceparent(traceparent)
         # Nothing is awaited since both were looked at: a burst cannot overtake its own count.
         self._open.begin(subject)
         self._loads[routed.model].admitted(routed.lane)
         try:
-            sequence = await self._log.write_routed(routed, source=self._source, traceparent=trace)
+            sequence = await self._make_durable(routed, record, trace)
             self._open.admitted(subject, sequence, routed.deadline.timestamp())
         except SequenceConflictError:
             self._loads[routed.model].withdrawn(routed.lane)
             return await self._readmit(tenant, admission.request_id, trace)
+        except PenstockError:
+            self._loads[routed.model].withdrawn(routed.lane)
+            raise
         finally:
             self._open.finish(subject)
-        job = Job.from_routed(routed, sequence)
-        await self._log.publish_job(job, source=self._source, traceparent=trace)
+        await self._publish(Job.from_routed(routed, sequence), trace)
         metrics.ADMISSIONS.labels("accepted").inc()
         metrics.TIER.labels(routed.model, routed.lane.value).inc()
         return _accepted(routed)
 
-    def _decide(
-        self, tenant: str, subject: str, admission: Admission, content: Content
-    ) -> RequestRouted:
-        """Model and lane, from memory alone: no I/O."""
-        now, limits = self._clock.now(), self._limits
-        refuse_stale_id(admission.request_id, now)
-        _refuse_unwieldy(content)
-        decision, model = decide(
-            admission.model,
-            tuple(self._models.values()),
-            content,
-            features_of(content, self._lexicon),
-        )
-        record = self._tenants.get(tenant)
-        weight = 1 if record is None else record.weight
-        lane = fair_lane(
-            admission.lane,
-            open_requests=self._open.of_tenant(tenant),
-            fair_in_flight=limits.fair_in_flight,
-            weight=weight,
-        )
-        deadline_s = deadline_s_of(admission, limits.default_deadline_s)
-        if subject not in self._open:  # a repetition brings no new job
-            self._refuse_overload(model, lane, deadline_s)
-        return routed_fact(
-            tenant,
-            admission,
-            decision,
-            model,
-            lane=lane,
-            weight=weight,
-            now=now,
-            deadline_s=deadline_s,
-        )
-
-    def _refuse_overload(self, model: ModelRecord, lane: Lane, deadline_s: float) -> None:
-        limit = model.limits.queue or self._limits.queue_limit
-        try:
-            self._loads[model.name].refuse_if_overloaded(
-                model.name, lane, limit=limit, deadline_s=deadline_s
-            )
-        except UnavailableError:
-            metrics.SHED.labels(model.name).inc()
-            raise
+    async def _make_durable(
+        self, routed: RequestRouted, record: TenantRecord | None, trace: str
+    ) -> int:
+        """Reserve, then write. A reservation without `routed` is ended by a fact, too (I4)."""
+        if record is not None and routed.reserves:
+            await self._quotas.reserve(record, routed)
+        return await self._log.write_routed(routed, source=self._source, traceparent=trace)
 
     async def _readmit(self, tenant: str, request_id: str, trace: str) -> Accepted:
         """The same request again: the identical job, or the answer that there is."""
@@ -161,14 +99,11 @@ class Admissions:
         metrics.ADMISSIONS.labels("repeated").inc()
         job = await due_job(self._log, sequence, fact)
         if job is not None:
-            await self._log.publish_job(job, source=self._source, traceparent=trace)
+            await self._publish(job, trace)
         return _accepted(fact)
 
-
-def _refuse_unwieldy(content: Content) -> None:
-    refuse_unwieldy_schema(content.output_schema, "output_schema")
-    for index, tool in enumerate(content.tools):
-        refuse_unwieldy_schema(tool.parameters, f"tools[{index}].parameters")
+    async def _publish(self, job: Job, trace: str) -> None:
+        await self._log.publish_job(job, source=self._source, traceparent=trace)
 
 
 def _accepted(fact: RequestFact) -> Accepted:

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from penstock_router import metrics
-from penstock_router.domain.decision import kind_asked_for
+from penstock_router.domain.candidates import kind_asked_for
 from penstock_router.handlers.admissions import Admissions
 from penstock_router.handlers.submission_limits import SubmissionLimits
 from penstock_shared.contracts import subjects
