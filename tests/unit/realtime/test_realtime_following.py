@@ -11,8 +11,18 @@ from penstock_realtime.domain.renderer import Piece, Told
 from penstock_realtime.ports import Kept
 from penstock_realtime.serving.following import Following, Sources
 from penstock_shared.contracts.errors import ErasedError, TransientError, UnavailableError
-from penstock_shared.contracts.requests import RequestEnded, RequestRouted, Status
+from penstock_shared.contracts.requests import (
+    AttemptFailed,
+    Decision,
+    RequestEnded,
+    RequestFact,
+    RequestRouted,
+    Sampling,
+    Status,
+    Timings,
+)
 from penstock_shared.contracts.responses import FinalFrame, encode_delta
+from penstock_shared.contracts.subjects import Lane
 from penstock_shared.contracts.usage import Price, Usage
 
 REQUEST_ID = "0190e0f0-0000-7000-8000-000000000001"
@@ -40,6 +50,34 @@ def ended(text: str = "abc") -> RequestEnded:
     )
 
 
+def routed(deadline: datetime) -> RequestRouted:
+    return RequestRouted(
+        request_id=REQUEST_ID,
+        tenant="acme",
+        key_id="key_1",
+        data_subject="somebody",
+        lane=Lane.STANDARD,
+        attempt=1,
+        decision=Decision(policy="t", model="m", probability=1, reason="t", features={}),
+        price=Price(input_microusd_per_1k=1, output_microusd_per_1k=1),
+        sampling=Sampling(),
+        content="sealed",
+        accepted_at=START,
+        deadline=deadline,
+    )
+
+
+def attempt_failed() -> AttemptFailed:
+    end = ended()
+    return AttemptFailed(
+        **end.model_dump(include=AttemptFailed.model_fields.keys() - {"reason", "timings"}),
+        reason="schema",
+        detail="sealed",
+        timings=Timings(queued_ms=0, first_token_ms=0, total_ms=0),
+        failed_at=START,
+    )
+
+
 class World:
     """A clock, a feed, a log and a vault in one; each silence passes as fast as it is asked."""
 
@@ -48,7 +86,8 @@ class World:
         self.live: list[list[bytes]] = []
         self.stored: list[bytes] = []
         self.looks = 0
-        self.log: Callable[[], RequestRouted | RequestEnded | None] = lambda: None
+        self.log: Callable[[], RequestFact | None] = lambda: None
+        self.first: RequestRouted | None = None
         self.erased = False
         self.asked = 0
 
@@ -86,9 +125,12 @@ class World:
         self.looks += 1
         return Kept(self.stored[after:], len(self.stored), more=False)
 
-    async def last_fact(self, *_: str) -> RequestRouted | RequestEnded | None:
+    async def last_fact(self, *_: str) -> RequestFact | None:
         self.asked += 1
         return self.log()
+
+    async def routed(self, *_: str) -> RequestRouted | None:
+        return self.first
 
 
 @pytest.fixture
@@ -136,6 +178,17 @@ async def test_nobody_waits_for_ever(world: World, following: Following) -> None
     assert caught.value.code == "response_overdue"
     assert 165 <= world.monotonic_s() <= 171
     assert world.asked < 60
+
+
+async def test_between_attempts_the_deadline_is_that_of_the_request(
+    world: World, following: Following
+) -> None:
+    """A failed attempt is no end, and does not say how long the next ones may take."""
+    world.log = attempt_failed
+    world.first = routed(START + timedelta(seconds=600))
+    with pytest.raises(UnavailableError):
+        await following.final()
+    assert 645 <= world.monotonic_s() <= 651
 
 
 async def test_a_gap_is_filled_from_what_is_kept(world: World, following: Following) -> None:
