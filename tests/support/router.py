@@ -65,10 +65,11 @@ async def admit(
     *,
     tenant: str = "acme",
     plain: str | None = None,
+    keyring: Keyring | None = None,
     **changes: object,
 ) -> Accepted | Rejected:
     """As realtime: sealed, on `admitted`. `plain` is what is sealed instead of a conversation."""
-    ring = Keyring(ROOT, kv.BucketStore(broker, Bucket.DATA_KEYS), SystemClock())
+    ring = keyring or Keyring(ROOT, kv.BucketStore(broker, Bucket.DATA_KEYS), SystemClock())
     told = conversation("hello there").to_seal() if plain is None else plain
     sealed = await ring.seal(tenant, "u1", request_id, "content", told)
     fields = {"request_id": request_id, "key_id": "k1", "data_subject": "u1", "content": sealed}

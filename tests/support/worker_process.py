@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, Self
 
+from tests.support.service_process import ServiceProcess
 from tests.support.worker_rig import WorkerRig
 
 
-class WorkerProcess:
-    """One doctored worker (its echo model can kill it) on a rig's broker."""
+class WorkerProcess(ServiceProcess):
+    """One doctored worker (its echo model can kill it) on a rig's broker.
+
+    The first one of a test is ready when its first job streams.
+    """
 
     def __init__(self, rig: WorkerRig, name: str, **settings: Any) -> None:
-        self._log_file: Path = rig.directory / f"{name}.log"
-        self._environ = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")}
         given = {
             "nats_url": rig.nats_url,
             "root_key_file": rig.root_key_file,
@@ -28,47 +26,8 @@ class WorkerProcess:
             "drain_grace_s": 2,
             **settings,
         }
-        self._environ |= {f"PENSTOCK_{key.upper()}": str(value) for key, value in given.items()}
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        """Start it; the first one of a test is ready when its first job streams."""
-        with self._log_file.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "tests.support.doctored_worker",
-                env=self._environ,
-                cwd=Path(__file__).parents[2],
-                stderr=log,
-            )
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    async def died(self) -> int:
-        """Wait for its end; the signal that it died of, or 0."""
-        assert self._process is not None
-        return max(0, -await self._process.wait())
-
-    async def stop(self) -> None:
-        """End it, whatever state it is in."""
-        if self._process is None or self._process.returncode is not None:
-            return
-        self.signal(signal.SIGCONT)
-        self.signal(signal.SIGTERM)
-        try:
-            async with asyncio.timeout(15):
-                await self._process.wait()
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
-
-    def log_text(self) -> str:
-        """The end of what it has logged."""
-        return self._log_file.read_text(errors="replace")[-6000:]
+        log_file = rig.directory / f"{name}.log"
+        super().__init__("tests.support.doctored_worker", log_file=log_file, settings=given)
 
 
 @contextlib.asynccontextmanager

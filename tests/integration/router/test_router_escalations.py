@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.support.router import fail_attempt, put_model
+from tests.support.router import fail_attempt
+from tests.support.two_models import ASKED, DEARER, PLAN, SCHEMA, put_two_models
 from tests.support.worker_rig import PRICE, WorkerRig, until
 
 from penstock_router.adapters.nats_request_log import NatsRequestLog
@@ -18,7 +18,6 @@ from penstock_router.domain.open_requests import OpenRequests
 from penstock_router.handlers.escalations import Escalations
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.jobs import Job
-from penstock_shared.contracts.models import Engine, ModelRecord
 from penstock_shared.contracts.requests import (
     TERMINAL_TYPES,
     AttemptFailed,
@@ -27,53 +26,21 @@ from penstock_shared.contracts.requests import (
     Status,
 )
 from penstock_shared.contracts.streams import EVENTS, JOBS
-from penstock_shared.contracts.usage import Price, Usage
+from penstock_shared.contracts.usage import Usage
 from penstock_shared.runtime.broker import Broker, StoredMessage
 from penstock_shared.runtime.clock import SystemClock
 from penstock_shared.runtime.ordered import OrderedReader
 from penstock_shared.runtime.request_log import read_fact
-from penstock_worker.adapters import model_shelf
-from penstock_worker.adapters.echo_engine import EchoEngine
-from penstock_worker.domain.resident import Resident
 
-SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
-ASKED = '{"name": "Ada"}'
-DEARER = Price(input_microusd_per_1k=100, output_microusd_per_1k=200)
-PLAN = (NextAttempt(model="careful", price=DEARER),)
 OWN = "/penstock/router/own"
-
-
-class ClumsyEcho(EchoEngine):
-    """Forgets the last word: what it says again is no JSON."""
-
-    def encode(self, content: Any) -> list[str]:
-        return super().encode(content)[:-1]
 
 
 @pytest.fixture
 async def rig(
     broker: Broker, nats_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[WorkerRig]:
-    """Two models, `clumsy` and `careful`, in the bucket; no worker yet."""
-    for name, price in (("clumsy", PRICE), ("careful", DEARER)):
-        record = ModelRecord(
-            name=name,
-            version="1",
-            engine=Engine.ECHO,
-            parameters=0,
-            context_tokens=64,
-            price=price,
-        )
-        await put_model(broker, record)
-    load = model_shelf.ShelfWithEcho.load
-
-    def loaded(shelf: model_shelf.ShelfWithEcho, record: ModelRecord) -> Resident:
-        resident = load(shelf, record)
-        if record.name == "clumsy":
-            resident.engine = ClumsyEcho()
-        return resident
-
-    monkeypatch.setattr(model_shelf.ShelfWithEcho, "load", loaded)
+    """Both models, and no worker yet."""
+    await put_two_models(broker, monkeypatch)
     async with WorkerRig(broker, nats_url, tmp_path) as rig:
         yield rig
 
