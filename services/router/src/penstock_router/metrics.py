@@ -7,7 +7,9 @@ from typing import Final
 from prometheus_client import Counter, Gauge, Histogram
 
 ADMISSIONS: Final = Counter("router_admissions_total", "Admissions by outcome.", ["outcome"])
-TIER: Final = Counter("router_decisions_total", "Decisions by model and lane.", ["model", "lane"])
+TIER: Final = Counter(
+    "router_tier_distribution_total", "Requests routed, by first model and lane.", ["model", "lane"]
+)
 DECISION_LATENCY: Final = Histogram(
     "router_decision_latency_ms",
     "From the question to the decision, without the broker.",
@@ -73,3 +75,22 @@ RESERVATION_BATCH: Final = Histogram(
 ORPHANS: Final = Counter(
     "router_orphans_total", "Requests that had a reservation and were never routed, ended."
 )
+# Of what one router has read of the event log since it started, every replica's requests: take the
+# value of one instance, not the sum over them.
+MISROUTE_RATE: Final = Gauge(
+    "router_misroute_rate",
+    "Of the judged answers to 'auto', about the last 2,000: how many were wrong where another "
+    "model's would have been right, by the decisions' own estimate of that other model. Answers "
+    "that nobody judged are not in it, nor those for which a cheaper model would have done.",
+)
+CALIBRATION_ERROR: Final = Gauge(
+    "router_calibration_error",
+    "Expected calibration error of the decisions' P(correct) over about the last 2,000 judged "
+    "answers, 15 bins of equal width.",
+)
+COST: Final = Gauge(
+    "router_expected_vs_actual_cost_microusd",
+    "Of the requests that have ended: what their decisions expected, and what their attempts cost.",
+    ["kind"],
+)
+COST_RATIO: Final = Gauge("router_expected_vs_actual_cost_ratio", "Actual over expected cost.")
