@@ -1,10 +1,13 @@
 """What one tenant's answers have taught about one model: Bayesian logistic regression, online.
 
-The model is P(correct | x) = sigmoid(logit(prior) + w·x) with w ~ N(mean, covariance): what the
-tenant's answers say beyond the offline prior. An answer moves both in O(d²) by one step of the
-extended Kalman filter, which is the online Laplace approximation (Spiegelhalter and Lauritzen,
-"Sequential updating of conditional probabilities on directed graphical structures", 1990; the
-moderated output is MacKay's, "The evidence framework applied to classification networks", 1992).
+The model is P(correct | x) = sigmoid(offset + w·x) with w ~ N(mean, covariance): what the tenant's
+answers say beyond the offline prior, which is right on the average of all tenants. So the offset is
+such that before the first answer, when w has its prior variance, P(correct) is the prior.
+
+An answer moves both in O(d²) by one step of the extended Kalman filter, which is the online Laplace
+approximation (Spiegelhalter and Lauritzen, "Sequential updating of conditional probabilities on
+directed graphical structures", 1990; the moderated output is MacKay's, "The evidence framework
+applied to classification networks", 1992).
 
 Two things keep it from believing for ever. Between answers, w returns to the prior as an
 Ornstein-Uhlenbeck process does, by how many answers of the tenant were judged: a model that is
@@ -68,7 +71,7 @@ class Belief:
     def estimate(self, x: Vector, prior_p: float | None, tick: int) -> Estimate:
         """What is expected of an answer to a request with the context `x`."""
         keep = self._keep(tick)
-        logit = _logit(prior_p) + math.sqrt(keep) * float(self.mean @ x)
+        logit = _offset(prior_p, x) + math.sqrt(keep) * float(self.mean @ x)
         variance = keep * float(x @ self.covariance @ x)
         variance += (1 - keep) * float(_prior_variance(len(x)) @ (x * x))
         p, slope = _moderated(logit, variance)
@@ -79,9 +82,8 @@ class Belief:
         self._age(tick)
         spread = self.covariance @ x
         variance = float(x @ spread)
-        logit = _logit(prior_p) + float(self.mean @ x)
-        self._watch(logit, correct)
-        p, _ = _moderated(logit, variance)
+        p, _ = _moderated(_offset(prior_p, x) + float(self.mean @ x), variance)
+        self._watch(_logit(p), correct)
         information = max(p * (1 - p), _LEAST_INFORMATION)
         shrink = 1 + information * variance
         self.mean += spread * ((correct - p) / shrink)
@@ -125,6 +127,12 @@ def _prior_variance(dims: int) -> Vector:
 def _logit(prior_p: float | None) -> float:
     p = _NEUTRAL_P if prior_p is None else min(max(prior_p, _LEAST_P), 1 - _LEAST_P)
     return math.log(p / (1 - p))
+
+
+def _offset(prior_p: float | None, x: Vector) -> float:
+    """What `_moderated` makes the prior of, under the prior's variance."""
+    variance = float(_prior_variance(len(x)) @ (x * x))
+    return _logit(prior_p) * math.sqrt(1 + math.pi * variance / 8)
 
 
 def _sigmoid(logit: float) -> float:
