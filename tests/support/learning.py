@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import random
@@ -13,6 +14,7 @@ from typing import Any
 
 from penstock_router.adapters.learner import Learner
 from penstock_router.adapters.nats_request_log import NatsRequestLog
+from penstock_router.domain.features import CONTEXT_DIMS
 from penstock_router.domain.learned import CorruptSnapshotError, Learned
 from penstock_router.ports import RequestLog
 from penstock_shared.contracts import subjects
@@ -32,7 +34,7 @@ from penstock_shared.contracts.requests import (
     terminal_id,
     terminal_type,
 )
-from penstock_shared.contracts.routing import PolicySet
+from penstock_shared.contracts.routing import Candidate, PolicySet
 from penstock_shared.contracts.streams import EVENTS, Bucket
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.contracts.usage import Price, Usage
@@ -58,12 +60,16 @@ class NotingLearned(Learned):
 
     def __init__(self) -> None:
         self.noted: dict[str, Noted] = {}
+        self.adopted: list[tuple[str, int]] = []
 
     def of(self, tenant: str) -> Any:
         return self.noted.get(tenant, Noted())
 
     def tenants(self) -> Collection[str]:
         return list(self.noted)
+
+    def adopt_policy(self, fact: PolicySet, seq: int) -> None:
+        self.adopted.append((fact.tenant, seq))
 
     def fold_policy(self, fact: PolicySet, seq: int) -> None:
         self._note(fact.tenant, seq, "policy", fact.reason)
@@ -97,8 +103,29 @@ class NotingLearned(Learned):
         noted.told.append([seq, *what])
 
 
+def decision(rng: random.Random) -> Decision:
+    """A choice between two models, as the router logs it."""
+    numbers = [127, *(rng.randrange(-127, 128) for _ in range(CONTEXT_DIMS - 1))]
+    packed = b"".join(number.to_bytes(1, "big", signed=True) for number in numbers)
+    candidates = tuple(
+        Candidate(model=model, p_correct=0.7, prior=0.6, cost_microusd=cost, probability=0.5)
+        for model, cost in (("small", 3.0), ("large", 9.0))
+    )
+    return Decision(
+        policy="t",
+        model=rng.choice(("small", "large")),
+        probability=0.5,
+        reason="t",
+        features={"json_schema_strictness": rng.choice((0.0, 0.5))},
+        context=base64.b64encode(packed).decode(),
+        shape=rng.choice(("free-short-plain", "strict-short-list")),
+        candidates=candidates,
+        exploration_microusd=rng.random(),
+    )
+
+
 def routed_fact(
-    tenant: str, request_id: str, *, model: str = "small", context: str = "", **changes: Any
+    tenant: str, request_id: str, *, model: str = "small", **changes: Any
 ) -> RequestRouted:
     """Of a request that the router has decided."""
     now = datetime.now(UTC)
@@ -109,9 +136,7 @@ def routed_fact(
         "data_subject": "u1",
         "lane": Lane.STANDARD,
         "attempt": 1,
-        "decision": Decision(
-            policy="t", model=model, probability=1, reason="t", features={}, context=context
-        ),
+        "decision": Decision(policy="t", model=model, probability=1, reason="t", features={}),
         "price": _PRICE,
         "sampling": Sampling(),
         "content": "sealed",
@@ -229,7 +254,7 @@ async def tell(
         routed = routed_fact(
             rng.choice(tenants),
             _IDS.new(),
-            model=rng.choice(("small", "large")),
+            decision=decision(rng),
             plan=(NextAttempt(model="large", price=_PRICE),),
         )
         steps: list[Any] = [write_routed(broker, routed)]
@@ -250,7 +275,7 @@ async def tell(
 
 @contextlib.asynccontextmanager
 async def learning(
-    broker: Broker, learned: NotingLearned, log: RequestLog | None = None, **options: Any
+    broker: Broker, learned: Learned, log: RequestLog | None = None, **options: Any
 ) -> AsyncIterator[Learner]:
     """A learner that saves when it stops, and otherwise only if told to."""
     options = {"save_every_s": 600, **options}
@@ -269,10 +294,15 @@ async def follow_to_the_end(broker: Broker, learner: Learner) -> None:
             await asyncio.sleep(0.01)
 
 
-async def rebuilt(broker: Broker) -> dict[str, Any]:
-    """What somebody learns who never stopped: the whole log, without any snapshot."""
+async def forget_snapshots(broker: Broker) -> None:
+    """The next start reads the whole log."""
     for key in await kv.read_bucket(broker, Bucket.ROUTER):
         await kv.purge(broker, Bucket.ROUTER, key)
+
+
+async def rebuilt(broker: Broker) -> dict[str, Any]:
+    """What somebody notes who never stopped: the whole log, without any snapshot."""
+    await forget_snapshots(broker)
     learned = NotingLearned()
     async with learning(broker, learned):
         return learned.noted

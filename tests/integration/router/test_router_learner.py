@@ -171,15 +171,59 @@ async def test_the_fold_waits_for_the_log_rather_than_skip_a_fact(
         ]
 
 
-async def test_policies_are_folded(broker: Broker) -> None:
-    """In their place among the other facts of the tenant."""
+async def write_policy(broker: Broker) -> tuple[PolicySet, int]:
     now = datetime.now(UTC)
     policy = PolicySet(tenant="acme", rules=PolicyRules(), reason="operator", set_at=now)
-    await broker.publish(
+    sequence = await broker.publish(
         subjects.topic_event("acme", "router", "policy"),
         policy.model_dump_json().encode(),
         Envelope(id="p", source="/t", type=PolicySet.TYPE),
     )
+    return policy, sequence
+
+
+async def test_policies_are_folded_in_their_place(broker: Broker) -> None:
+    """Their copies are left alone then: an experiment must not begin before its fact."""
+    copy = await write_policy(broker)
     learned = NotingLearned()
-    async with learning(broker, learned):
+    async with learning(broker, learned, policy_copies=lambda: [copy]):
         assert learned.noted["acme"].told == [[1, "policy", "operator"]]
+    assert learned.adopted == []
+
+
+async def test_a_policy_that_was_purged_is_adopted_from_its_copy(broker: Broker) -> None:
+    """What EVENTS has lost, the bucket has kept (I9)."""
+    copy = await write_policy(broker)
+    await write_routed(broker, routed_fact("acme", IDS.new()))
+    await broker.jetstream.purge_stream(EVENTS, seq=2)
+    learned = NotingLearned()
+    async with learning(broker, learned, policy_copies=lambda: [copy]):
+        assert [note[1] for note in learned.noted["acme"].told] == ["routed"]
+    assert learned.adopted == [("acme", 1)]
+
+
+async def test_a_start_does_not_wait_for_ever(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on with the rules that hold now, and learns the rest while it serves."""
+    monkeypatch.setattr(learner_module, "_CATCH_UP_S", 0.1)
+    monkeypatch.setattr(learner_module, "_RETRY_S", 0.01)
+
+    class Away(NatsRequestLog):
+        away = True
+
+        async def routed(self, tenant: str, request_id: str) -> RequestRouted | None:
+            if self.away:
+                raise UnavailableError("Not now.")
+            return await super().routed(tenant, request_id)
+
+    log = Away(broker)
+    await write_ended(broker, ended_fact(routed_fact("acme", IDS.new())))
+    copy = await write_policy(broker)
+    learned = NotingLearned()
+    async with learning(broker, learned, log, policy_copies=lambda: [copy]) as learner:
+        assert (learner.events_seq, learner.behind) == (0, 1)
+        assert learned.adopted == [("acme", 2)]
+        log.away = False
+        await follow_to_the_end(broker, learner)
+        assert learned.noted["acme"].told == [[2, "policy", "operator"]]

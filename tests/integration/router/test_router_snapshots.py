@@ -11,12 +11,14 @@ import pytest
 from tests.support.learning import (
     NotingLearned,
     follow_to_the_end,
+    forget_snapshots,
     learning,
     rebuilt,
     tell,
 )
 
 from penstock_router.adapters.learned_snapshots import LearnedSnapshots
+from penstock_router.domain.learned import Learned
 from penstock_router.metrics import SNAPSHOTS_REJECTED
 from penstock_shared.contracts.errors import UnavailableError
 from penstock_shared.contracts.streams import EVENTS, Bucket
@@ -27,7 +29,7 @@ STATE, MANIFEST = "state.acme", "manifest"
 
 
 def rejections(reason: str) -> float:
-    return SNAPSHOTS_REJECTED.labels(reason)._value.get()
+    return float(SNAPSHOTS_REJECTED.labels(reason)._value.get())
 
 
 async def revisions(broker: Broker) -> dict[str, int]:
@@ -202,3 +204,26 @@ async def test_a_save_that_ends_anywhere_is_harmless(
             await follow_to_the_end(broker, witness)
             assert learned.noted == steady.noted
     assert (await revisions(broker)).keys() > {MANIFEST, STATE}
+
+
+async def test_a_restarted_router_believes_what_one_does_that_never_stopped(
+    broker: Broker,
+) -> None:
+    """To the last bit, so it decides alike: after every restart, and from the log alone (I9)."""
+
+    def beliefs(learned: Learned) -> dict[str, bytes]:
+        return {tenant: learned.dump(tenant) for tenant in learned.tenants()}
+
+    steady = Learned()
+    async with learning(broker, steady) as witness:
+        for seed in range(4):
+            await tell(broker, random.Random(seed), 10)
+            restarted = Learned()
+            async with learning(broker, restarted):
+                await follow_to_the_end(broker, witness)
+                assert beliefs(restarted) == beliefs(steady)
+        await forget_snapshots(broker)
+        anew = Learned()
+        async with learning(broker, anew):
+            assert beliefs(anew) == beliefs(steady)
+    assert all(steady.of(tenant).tick for tenant in steady.tenants())

@@ -13,7 +13,7 @@ from penstock_router import metrics
 from penstock_router.adapters.learned_snapshots import LearnedSnapshots
 from penstock_router.adapters.tasks import Tasks
 from penstock_router.domain.learned import Learned
-from penstock_router.domain.outcome import Outcome
+from penstock_router.domain.quality import Quality
 from penstock_router.ports import RequestLog
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.errors import PenstockError, TransientError
@@ -60,13 +60,13 @@ class Learner:
         save_every_s: float,
         policy_copies: Callable[[], Iterable[tuple[PolicySet, int]]] = tuple,
         on_request: Callable[[RequestFact, datetime], None] = lambda *_: None,
-        on_outcome: Callable[[Outcome], None] = lambda _: None,
+        quality: Quality | None = None,
     ) -> None:
-        """`policy_copies` are there for those whose facts the log has no more.
+        """`policy_copies`, with the sequences of their facts, stand in for what was not read.
 
         `on_request` hears each fact of a request and when it was stored, in order.
 
-        `on_outcome` hears what became of an attempt or an answer, right after it was learned.
+        `quality` takes in what became of an attempt or an answer, right after it was learned.
         """
         self._broker = broker
         self._log = request_log
@@ -75,7 +75,7 @@ class Learner:
         self._save_every_s = save_every_s
         self._policy_copies = policy_copies
         self._on_request = on_request
-        self._on_outcome = on_outcome
+        self._quality = quality or Quality()
         self._decisions: dict[tuple[str, str], Decision] = {}
         """By tenant and request, oldest first."""
         self._reader: OrderedReader | None = None
@@ -110,6 +110,8 @@ class Learner:
             log().info("learner.caught_up", events_seq=self._events_seq, read=to_read)
         except TimeoutError:
             log().warning("learner.still_catching_up", of=to_read, behind=self.behind)
+            for policy, sequence in self._policy_copies():  # what is learned may wait, rules not
+                self._learned.adopt_policy(policy, sequence)
         self._tasks.spawn("learner-save", self._keep_saving())
 
     def problems(self) -> list[str]:
@@ -189,7 +191,8 @@ class Learner:
             outcome = self._learned.fold_attempt_failed(fact, decision, message.sequence)
         else:
             outcome = self._learned.fold_ended(fact, decision, message.sequence)
-        self._tell(outcome)
+        if outcome is not None:
+            self._quality.attempted(outcome, decision)
 
     async def _feedback(self, message: StoredMessage) -> None:
         fact = ResponseFeedback.model_validate_json(message.data)
@@ -197,16 +200,15 @@ class Learner:
         if self._knows(fact.tenant, message):
             return
         decision = await self._decision(fact.tenant, fact.request_id)
-        if decision is not None:
-            self._tell(self._learned.fold_feedback(fact, decision, message.sequence))
+        if decision is None:
+            return
+        outcome = self._learned.fold_feedback(fact, decision, message.sequence)
+        if outcome is not None:
+            self._quality.judged(outcome, decision)
 
     def _knows(self, tenant: str, message: StoredMessage) -> bool:
         """Whether the tenant's snapshot had seen it already."""
         return message.sequence <= self._learned.of(tenant).seq
-
-    def _tell(self, outcome: Outcome | None) -> None:
-        if outcome is not None:
-            self._on_outcome(outcome)
 
     def _keep(self, routed: RequestRouted) -> None:
         if len(self._decisions) >= _DECISIONS_KEPT:
