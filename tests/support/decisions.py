@@ -9,6 +9,7 @@ from typing import Any
 
 from penstock_router.domain.breakers import Breakers
 from penstock_router.domain.classifier import Classifier
+from penstock_router.domain.confidence import Confidences
 from penstock_router.domain.decision import Asked, Decided, Platform, decide
 from penstock_router.domain.features import features_of
 from penstock_router.domain.learned import TenantLearned
@@ -27,6 +28,7 @@ def platform(models: Collection[ModelRecord], **parts: Any) -> Platform:
     """Nothing wrong, nothing learned, and no classifier, but for the given parts."""
     known: dict[str, Any] = {
         "classifier": Classifier(),
+        "confidences": Confidences({}),
         "breakers": Breakers(),
         "modes": Modes(batch_wait_limit_s=60),
         "loads": defaultdict(QueueLoad),

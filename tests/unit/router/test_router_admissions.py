@@ -11,6 +11,7 @@ from tests.support.router import model_record
 
 from penstock_router.domain.breakers import Breakers
 from penstock_router.domain.classifier import Classifier
+from penstock_router.domain.confidence import Confidences
 from penstock_router.domain.learned import Learned
 from penstock_router.domain.lexicon import Lexicon
 from penstock_router.domain.modes import Modes
@@ -69,6 +70,7 @@ def admissions_on(log: SlowLog, loads: defaultdict[str, QueueLoad]) -> Admission
         learned=Learned(),
         lexicon=Lexicon(),
         classifier=Classifier(),
+        confidences=Confidences({}),
         breakers=Breakers(),
         modes=Modes(batch_wait_limit_s=60),
         open_requests=OpenRequests(grace_s=30),

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from penstock_router import metrics
 from penstock_router.adapters.classifier_file import load_classifier
+from penstock_router.adapters.confidence_file import load_confidences
 from penstock_router.adapters.front_door import QUEUE_GROUP, FrontDoor
 from penstock_router.adapters.job_consumers import JobConsumers
 from penstock_router.adapters.learner import Learner
@@ -21,6 +22,7 @@ from penstock_router.adapters.mode_watch import ModeWatch
 from penstock_router.adapters.nats_request_log import NatsRequestLog
 from penstock_router.adapters.policy_log import PolicyLog
 from penstock_router.adapters.postgres_quotas import PostgresQuotas
+from penstock_router.adapters.quality_gauges import expose
 from penstock_router.adapters.queue_poll import QueuePoll
 from penstock_router.adapters.sweeper import Sweeper
 from penstock_router.adapters.tasks import Tasks
@@ -28,6 +30,7 @@ from penstock_router.domain.breakers import Breakers
 from penstock_router.domain.learned import Learned
 from penstock_router.domain.modes import Modes
 from penstock_router.domain.open_requests import OpenRequests
+from penstock_router.domain.quality import Quality
 from penstock_router.domain.queue_load import QueueLoad
 from penstock_router.handlers.admissions import Admissions
 from penstock_router.handlers.doors import Doors, rejected
@@ -87,8 +90,6 @@ class App:
             )
         self._build(broker, SystemClock())
         await asyncio.gather(self._models.start(), self._tenants.start(), self._policy_log.start())
-        for fact, sequence in self._policy_log.copies():
-            self._learned.adopt_policy(fact, sequence)
         await self._learner.start()
         await self._sweeper.start()  # which may find that a model is gone
         self._consumers.start()
@@ -126,6 +127,7 @@ class App:
             learned=self._learned,
             lexicon=load_lexicon(),
             classifier=load_classifier(),
+            confidences=load_confidences(),
             breakers=Breakers(),
             modes=self._modes,
             open_requests=OpenRequests(settings.sweep_grace_s),
@@ -190,14 +192,18 @@ class App:
             on_fact=self._escalations.fold,
         )
         self._queues = QueuePoll(broker, knowledge.loads, self._model_names, clock)
+        self._policy_log = PolicyLog(broker, source=self._source)
+        quality = Quality()
+        expose(quality)
         self._learner = Learner(
             broker,
             self._log,
             self._learned,
             save_every_s=settings.snapshot_every_s,
+            policy_copies=self._policy_log.copies,
             on_request=knowledge.breakers.observe,
+            quality=quality,
         )
-        self._policy_log = PolicyLog(broker, source=self._source)
         self._policies = Policies(
             facts=self._policy_log,
             learned=self._learned,
@@ -212,7 +218,7 @@ class App:
             knowledge.breakers,
             knowledge.loads,
             lambda: tuple(self._models.values()),
-            lambda: self._sweeper.behind,
+            lambda: self._learner.behind,
             clock,
             instance=settings.instance,
             deadline_s=settings.request_deadline_s,

@@ -17,6 +17,7 @@ from penstock_router.domain.breakers import Breakers
 from penstock_router.domain.candidates import named_model, tiers
 from penstock_router.domain.choice import Option, choose, draw_of
 from penstock_router.domain.classifier import Classifier
+from penstock_router.domain.confidence import Confidences
 from penstock_router.domain.experiments import arm_of
 from penstock_router.domain.features import Features, unpack_context
 from penstock_router.domain.learned import TenantLearned
@@ -65,6 +66,7 @@ class Platform:
 
     models: Collection[ModelRecord]
     classifier: Classifier
+    confidences: Confidences
     breakers: Breakers
     modes: Modes
     loads: Mapping[str, QueueLoad]
@@ -123,7 +125,8 @@ def decide(asked: Asked, platform: Platform, learned: TenantLearned) -> Decided:
         rules.models,
         lambda name: platform.breakers.allows(asked.tenant, name, asked.request_id, asked.now),
     )
-    chosen = _choose(asked, _prospects(asked, platform, learned, able), rules, learned)
+    prospects = _prospects(asked, platform, learned, able, rules.min_confidence)
+    chosen = _choose(asked, prospects, rules, learned)
     first = chosen.plan.models[0]
     return Decided(
         decision=Decision(
@@ -174,7 +177,11 @@ def _rules_for(asked: Asked, learned: TenantLearned) -> tuple[PolicyRules, str |
 
 
 def _prospects(
-    asked: Asked, platform: Platform, learned: TenantLearned, able: Sequence[ModelRecord]
+    asked: Asked,
+    platform: Platform,
+    learned: TenantLearned,
+    able: Sequence[ModelRecord],
+    min_confidence: float | None,
 ) -> list[_Prospect]:
     """What is expected of each model: by the classifier, or else by the rule, and by experience."""
     x = unpack_context(asked.features.context())
@@ -192,6 +199,8 @@ def _prospects(
                 observations=learned.attempts(shape, model.name),
                 p_correct=estimate.p_correct,
             )
+        if min_confidence is not None:
+            check = check.and_also(platform.confidences.check(model, min_confidence))
         cost_microusd = _expected_cost_microusd(asked, learned, model)
         latency_ms = learned.latency_ms(shape, model.name)
         option = PlanOption(model, estimate, cost_microusd, check, latency_ms)

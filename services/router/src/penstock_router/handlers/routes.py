@@ -10,6 +10,7 @@ from penstock_router import metrics
 from penstock_router.domain.admission import deadline_s_of, refuse_stale_id, routed_fact
 from penstock_router.domain.breakers import Breakers
 from penstock_router.domain.classifier import Classifier
+from penstock_router.domain.confidence import Confidences
 from penstock_router.domain.decision import Asked, Platform, decide
 from penstock_router.domain.fair_share import fair_lane
 from penstock_router.domain.features import features_of
@@ -47,6 +48,7 @@ class Knowledge:
     learned: Learned
     lexicon: Lexicon
     classifier: Classifier
+    confidences: Confidences
     breakers: Breakers
     modes: Modes
     open_requests: OpenRequests
@@ -108,6 +110,7 @@ class Routes:
             Platform(
                 tuple(known.models.values()),
                 known.classifier,
+                known.confidences,
                 known.breakers,
                 known.modes,
                 known.loads,
