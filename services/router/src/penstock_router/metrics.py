@@ -6,7 +6,11 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-ADMISSIONS: Final = Counter("router_admissions_total", "Admissions by outcome.", ["outcome"])
+ADMISSIONS: Final = Counter(
+    "router_admissions_total",
+    "Admissions by outcome; of what was rejected or buried with the error's code.",
+    ["outcome", "reason"],
+)
 TIER: Final = Counter(
     "router_tier_distribution_total", "Requests routed, by first model and lane.", ["model", "lane"]
 )
@@ -14,6 +18,11 @@ DECISION_LATENCY: Final = Histogram(
     "router_decision_latency_ms",
     "From the question to the decision, without the broker.",
     buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 50),
+)
+EXPLORATION: Final = Counter(
+    "router_exploration_microusd_total",
+    "What exploring was expected to cost in this router's decisions, more than the best known "
+    "choice.",
 )
 IN_FLIGHT: Final = Gauge("router_admissions_in_flight", "Admissions being decided.")
 OPEN_REQUESTS: Final = Gauge("router_open_requests", "Routed requests without a terminal.")

@@ -84,11 +84,6 @@ class Sweeper:
         self._tasks.spawn("sweeper-follow", self._follow())
         self._tasks.spawn("sweeper-sweep", self._sweep())
 
-    @property
-    def behind(self) -> int:
-        """How many facts it has not folded yet."""
-        return self._reader.behind
-
     def problems(self) -> list[str]:
         """Which of its tasks are gone."""
         return self._tasks.gone()

@@ -77,7 +77,8 @@ class Admissions:
         finally:
             self._open.finish(subject)
         await self._publish(Job.from_routed(routed, sequence), trace)
-        metrics.ADMISSIONS.labels("accepted").inc()
+        metrics.ADMISSIONS.labels("accepted", "").inc()
+        metrics.EXPLORATION.inc(routed.decision.exploration_microusd)
         metrics.TIER.labels(routed.model, routed.lane.value).inc()
         return _accepted(routed)
 
@@ -96,7 +97,7 @@ class Admissions:
             msg = "The event log is catching up: try again."
             raise TransientError(msg, code="event_log_unavailable")
         sequence, fact = found
-        metrics.ADMISSIONS.labels("repeated").inc()
+        metrics.ADMISSIONS.labels("repeated", "").inc()
         job = await due_job(self._log, sequence, fact)
         if job is not None:
             await self._publish(job, trace)

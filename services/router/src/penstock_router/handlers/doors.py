@@ -106,7 +106,7 @@ class Doors:
             await self._submit(queued.subject, queued.headers, queued.data, redelivered=redelivered)
 
         async def bury(queued: Delivery, error: PenstockError) -> None:
-            metrics.ADMISSIONS.labels("dead").inc()
+            metrics.ADMISSIONS.labels("dead", error.code).inc()
             await self._dead.bury(INGRESS, queued, error)
 
         await settle(delivery, handle, bury, self._rng)
@@ -206,7 +206,7 @@ def request_id_of(tenant: str, event_id: str) -> str:
 
 def rejected(error: PenstockError) -> Rejected:
     """The refusal that goes back; it is no terminal and binds no id."""
-    metrics.ADMISSIONS.labels("rejected").inc()
+    metrics.ADMISSIONS.labels("rejected", error.code).inc()
     return Rejected(
         http_status=error.http_status,
         error=error.body(),
