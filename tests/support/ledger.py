@@ -14,7 +14,12 @@ from tests.support.operator import operate
 from tests.support.stack import Stack
 
 from penstock_shared.contracts import subjects
-from penstock_shared.contracts.requests import TERMINAL_TYPES, RequestEnded, RequestRouted
+from penstock_shared.contracts.requests import (
+    TERMINAL_TYPES,
+    AttemptFailed,
+    RequestEnded,
+    RequestRouted,
+)
 from penstock_shared.contracts.streams import EVENTS
 from penstock_shared.contracts.usage import cost_microusd
 from penstock_shared.runtime.broker import Broker, StoredMessage
@@ -29,7 +34,13 @@ class Requests:
 
     routed: dict[str, RequestRouted] = field(default_factory=dict)
     ended: dict[str, list[RequestEnded]] = field(default_factory=lambda: defaultdict(list))
+    failed: dict[str, list[AttemptFailed]] = field(default_factory=lambda: defaultdict(list))
+    """Attempts that were followed by another one."""
     last_seq: int = 0
+
+    def attempts(self) -> list[AttemptFailed | RequestEnded]:
+        """The facts that bill: one for each attempt."""
+        return [fact for facts in (*self.failed.values(), *self.ended.values()) for fact in facts]
 
 
 async def read_requests(broker: Broker) -> Requests:
@@ -48,6 +59,9 @@ async def read_requests(broker: Broker) -> Requests:
         elif message.event_type in TERMINAL_TYPES:
             ended = RequestEnded.model_validate_json(message.data)
             found.ended[ended.request_id].append(ended)
+        elif message.event_type == AttemptFailed.TYPE:
+            failed = AttemptFailed.model_validate_json(message.data)
+            found.failed[failed.request_id].append(failed)
     await reader.stop()
     return found
 
@@ -70,11 +84,11 @@ def assert_once(found: Requests, accepted: set[str]) -> None:
 
 
 async def assert_billed_is_generated(stack: Stack, found: Requests) -> None:
-    """Postgres holds each terminal's usage once, to the token and the micro-dollar (I2, I3)."""
-    terminals = {(e.request_id, e.attempt): e for ends in found.ended.values() for e in ends}
+    """Postgres holds each attempt's usage once, to the token and the micro-dollar (I2, I3)."""
+    attempts = {(fact.request_id, fact.attempt): fact for fact in found.attempts()}
     billed: dict[tuple[str, int], tuple[int, int, int]] = {}
     async with asyncio.timeout(SETTLE_TIMEOUT_S):
-        while set(billed) != set(terminals):
+        while set(billed) != set(attempts):
             connection = await asyncpg.connect(stack.addresses["postgres"])
             rows = await connection.fetch("select * from billing.usage")
             await connection.close()
@@ -87,9 +101,9 @@ async def assert_billed_is_generated(stack: Stack, found: Requests) -> None:
                 for r in rows
             }
             await asyncio.sleep(0.2)
-    for key, ended in terminals.items():
-        usage = ended.usage
-        cost = cost_microusd(usage, ended.price)
+    for key, fact in attempts.items():
+        usage = fact.usage
+        cost = cost_microusd(usage, fact.price)
         assert billed[key] == (usage.input_tokens, usage.output_tokens, cost), key
 
 
