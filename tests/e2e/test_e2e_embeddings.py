@@ -46,6 +46,15 @@ async def test_both_formats_are_the_same_numbers(client: AsyncOpenAI) -> None:
     assert sum(number * number for number in whole) == pytest.approx(1, abs=1e-4)
 
 
+async def test_a_vector_is_not_judged(client: AsyncOpenAI) -> None:
+    """Feedback is for answers in words: an embedding, whose id a header tells, has none."""
+    raw = await client.embeddings.with_raw_response.create(model=MODEL, input="x")
+    place = f"/responses/{raw.headers['x-request-id']}/feedback"
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.post(place, body={"score": 1}, cast_to=dict[str, object])
+    assert refused.value.code == "no_answer"
+
+
 async def test_the_largest_batch_in_one_request(client: AsyncOpenAI) -> None:
     """As many texts as a request may have; each vector is its own text's."""
     texts = [f"text number {n}" for n in range(256)]
