@@ -44,13 +44,14 @@ def decide_plainly(
     *,
     learned: TenantLearned | None = None,
     request_id: str = "01930000-0000-7000-8000-000000000001",
+    data_subject: str = "u1",
     **parts: Any,
 ) -> Decided:
     """What a router decides that has just been started."""
     asked = Asked(
         tenant="acme",
         request_id=request_id,
-        data_subject="u1",
+        data_subject=data_subject,
         key_id="k1",
         model=requested,
         content=content,
