@@ -24,7 +24,8 @@ from penstock_shared.contracts.routing import Experiment
 
 FALSE_ROLLBACK: Final = 0.008
 _BY_LOOK: Final = 0.006
-LOOK_AT: Final = 500
+LOOK_AT: Final = 425
+"""What has come of 500 requests when 15 % of the outcomes are late or missing."""
 FALSE_PROMOTION: Final = 0.05
 MARGIN: Final = 0.02
 """A failure rate that is higher by less than this is taken for not worse."""
