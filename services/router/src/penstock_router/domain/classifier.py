@@ -1,13 +1,130 @@
-"""P(a model answers correctly | features), trained offline and calibrated: the shared prior."""
+"""P(a model answers correctly | features), trained offline and calibrated: the shared prior.
+
+A ridge regression of "it was right" on three things: the words and pairs of words of a text
+(tf-idf, hashed), how near the text is in its build to each of some training texts, and how near it
+is in build and meaning at once (Gaussian kernels on landmarks, the Nyström method: Williams and
+Seeger 2001). All models share these; each has its own weights and its own calibration curve.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
 from penstock_router.domain.features import Features
+from penstock_router.domain.lexicon import TEXT_DIMS
+from penstock_router.domain.text_build import BUILD_DIMS
 from penstock_shared.contracts.models import ModelRecord
+
+SEEN_DIMS: Final = BUILD_DIMS + TEXT_DIMS
+"""What kernels compare: the text's build and its vector."""
+_HASH_BITS: Final = 16
+HASHED: Final = 1 << _HASH_BITS
+"""Places for words and pairs of words."""
+_PAIRS: Final = np.uint32(0x9E3779B1)
+_FARTHEST: Final = 4.0
+"""Standard deviations, beyond which a number of the build tells nothing more."""
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One Gaussian kernel over the landmarks: exp(-|scale (x - landmark)|^2)."""
+
+    scale: Floats
+    """(SEEN_DIMS,)"""
+    landmarks: Floats
+    """(landmarks, SEEN_DIMS), scaled already."""
+    squares: Floats
+    """(landmarks,): each one's squared length."""
+    weights: Floats
+    """(landmarks, models)"""
+
+    @classmethod
+    def of(cls, scale: Floats, landmarks: Floats, weights: Floats) -> Self:
+        """With `landmarks` scaled already."""
+        return cls(scale, landmarks, np.square(landmarks).sum(1), weights)
+
+    def near(self, seen: Floats) -> Floats:
+        """Each landmark's nearness, (…, landmarks), of what was seen, (…, SEEN_DIMS)."""
+        scaled = seen * self.scale
+        squares = self.squares + np.square(scaled).sum(-1, keepdims=True)
+        near: Floats = np.exp(2 * (scaled @ self.landmarks.T) - squares)
+        return near
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """How features become the numbers that weights are for: learned once, for all models."""
+
+    centre: Floats
+    """(SEEN_DIMS,): the training texts' mean."""
+    spread: Floats
+    """(SEEN_DIMS,): their standard deviation; 1 for the vector's numbers."""
+    rarity: Floats
+    """(HASHED,): inverse document frequency; 0 for what at most one training text has."""
+
+    def seen(self, features: Features) -> Floats:
+        """Build and vector, (SEEN_DIMS,), each about as large as in training."""
+        seen = (np.concatenate((features.build, features.text)) - self.centre) / self.spread
+        vector = seen[BUILD_DIMS:]
+        norm = float(np.sqrt(vector @ vector))
+        if norm > 0:
+            vector /= norm
+        clipped: Floats = np.clip(seen, -_FARTHEST, _FARTHEST)
+        return clipped
+
+    def words(self, features: Features) -> tuple[NDArray[np.intp], Floats]:
+        """Places of the words and pairs in a text, and their weights in it (length 1)."""
+        places = hashed_words(features)
+        weight = self.rarity.take(places)
+        norm = float(np.sqrt(weight @ weight))
+        return places, weight / norm if norm > 0 else weight
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Calibration: what share was right among those with such a score, rising (isotonic)."""
+
+    scores: NDArray[np.float64]
+    shares: NDArray[np.float64]
+
+    def __call__(self, score: float) -> float:
+        """The probability that belongs to a score."""
+        return float(np.interp(score, self.scores, self.shares))
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What training leaves."""
+
+    models: Mapping[str, str]
+    """Name and version of each model, in the order of the weights' columns."""
+    sight: Sight
+    words: Floats
+    """(HASHED, models)"""
+    kernels: tuple[Kernel, ...]
+    base: Floats
+    """(models,): the score of a text of which nothing is known."""
+    curves: tuple[Curve, ...]
+    least_familiar: float
+    """Nearness to the nearest landmark, in the last kernel, below which a text is out of depth."""
 
 
 class Classifier:
-    """Weights for some versions of some models; silent about all others."""
+    """Estimates for some versions of some models; silent about all others."""
+
+    def __init__(self, weights: Weights | None = None) -> None:
+        self._weights = weights
+        self._columns = (
+            {} if weights is None else {name: at for at, name in enumerate(weights.models)}
+        )
+        self._last: tuple[Features, Floats | None] | None = None
 
     def p_correct(self, features: Features, model: ModelRecord) -> float | None:
         """The calibrated probability that this model's answer to this request is right.
@@ -15,5 +132,41 @@ class Classifier:
         None where nothing is known: no weights for this model, weights for another version of
         it (stale), or a text unlike all those it was trained on (out of its depth).
         """
-        del features, model
-        return None
+        weights, column = self._weights, self._columns.get(model.name)
+        if weights is None or column is None or weights.models[model.name] != model.version:
+            return None
+        scores = self._scores(weights, features)
+        return None if scores is None else weights.curves[column](float(scores[column]))
+
+    def _scores(self, weights: Weights, features: Features) -> Floats | None:
+        """All models' scores; remembered, since one request asks for every model's in turn."""
+        if self._last is None or self._last[0] is not features:
+            self._last = (features, scores_of(weights, features))
+        return self._last[1]
+
+
+def scores_of(weights: Weights, features: Features) -> Floats | None:
+    """(models,), not calibrated; None for a text that is out of depth."""
+    seen = weights.sight.seen(features)
+    places, weight = weights.sight.words(features)
+    scores = weights.base + weight @ weights.words.take(places, 0)
+    nearest = 0.0
+    for kernel in weights.kernels:
+        near = kernel.near(seen)
+        scores = scores + near @ kernel.weights
+        nearest = float(near.max())
+    return scores if nearest >= weights.least_familiar else None
+
+
+def hashed_words(features: Features) -> NDArray[np.intp]:
+    """Where a text's words and pairs of words stand, each once, in order."""
+    terms = features.terms
+    pairs = (terms[:-1] * _PAIRS + terms[1:]) >> np.uint32(32 - _HASH_BITS)
+    places = np.concatenate((terms & np.uint32(HASHED - 1), pairs))
+    places.sort()
+    if not len(places):
+        return places.astype(np.intp)
+    first = np.empty(len(places), bool)
+    first[0] = True
+    np.not_equal(places[1:], places[:-1], out=first[1:])
+    return places[first].astype(np.intp)

@@ -1,0 +1,141 @@
+"""Trains a classifier: a kernel ridge regression with its exact leave-one-out predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg, sparse
+from sklearn.isotonic import IsotonicRegression
+
+from penstock_router.domain.classifier import (
+    HASHED,
+    SEEN_DIMS,
+    Curve,
+    Floats,
+    Kernel,
+    Sight,
+    Weights,
+    hashed_words,
+)
+from penstock_router.domain.features import Features
+from penstock_router.domain.text_build import BUILD_DIMS
+from penstock_router.evaluate.routing_measures import Numbers
+
+MOST_TEXTS: Final = 8_000
+"""Training takes memory and time with the square and the cube of the texts: more are sampled."""
+_RIDGE: Final = 25.0
+_WORDS: Final = 1.0
+_LANDMARKS: Final = 512
+_JITTER: Final = 1e-4
+_CURVE_BINS: Final = 20
+_UNFAMILIAR: Final = 0.002
+"""The share of training texts that would themselves pass for out of depth."""
+
+
+class _Shape(NamedTuple):
+    """One kernel: its weight among the others, and how fast it falls."""
+
+    weight: float
+    build: float
+    text: float
+
+
+_KERNELS: Final = (_Shape(2.0, 0.01, 0.0), _Shape(2.0, 0.005, 0.5))
+
+
+class Trained(NamedTuple):
+    """Weights, and what they say of each training text when it is left out."""
+
+    weights: Weights
+    scores: Numbers
+    """(texts, models), not calibrated."""
+    right: Numbers
+    """(texts, models), of the texts that were trained on."""
+
+
+def train(
+    features: Sequence[Features], right: Numbers, models: Mapping[str, str], seed: int = 0
+) -> Trained:
+    """Train on texts and on which of `models` (name to version) answered each correctly.
+
+    `right` is (texts, models), 0 to 1. The ridge's leave-one-out residuals are exact: alpha over
+    the diagonal of the inverse (Cawley and Talbot 2003), so calibration needs no second fit.
+    """
+    rng = np.random.default_rng(seed)
+    kept = np.sort(rng.permutation(len(features))[:MOST_TEXTS])
+    features, right = [features[at] for at in kept], right[kept]
+    sight = _sight(features)
+    words = _words(sight, features)
+    seen = np.stack([sight.seen(each) for each in features])
+    chosen = rng.permutation(len(seen))[:_LANDMARKS]
+    kernels = [_kernel(shape, seen[chosen]) for shape in _KERNELS]
+    near = [kernel.near(seen) for kernel in kernels]
+    inner = [_inverse(kernel, seen[chosen]) for kernel in kernels]
+    gram = _WORDS * (words @ words.T).toarray().astype(np.float64)
+    for shape, each, within in zip(_KERNELS, near, inner, strict=True):
+        gram += shape.weight * (each @ within @ each.T)
+    base = right.mean(0)
+    gram[np.diag_indices_from(gram)] += _RIDGE
+    inverse = linalg.inv(gram, overwrite_a=True, check_finite=False)
+    alpha = inverse @ (right - base)
+    left_out = right - alpha / np.diag(inverse)[:, None]
+    nearest = np.delete(near[-1], chosen, axis=0).max(1, initial=0.0)
+    weights = Weights(
+        models=models,
+        sight=sight,
+        words=_WORDS * (words.T @ alpha).astype(np.float32),
+        kernels=tuple(
+            Kernel.of(
+                kernel.scale,
+                kernel.landmarks,
+                (shape.weight * within @ (each.T @ alpha)).astype(np.float32),
+            )
+            for shape, kernel, each, within in zip(_KERNELS, kernels, near, inner, strict=True)
+        ),
+        base=base.astype(np.float32),
+        curves=tuple(_curve(left_out[:, at], right[:, at]) for at in range(right.shape[1])),
+        least_familiar=float(np.quantile(nearest, _UNFAMILIAR)) if len(nearest) else 0.0,
+    )
+    return Trained(weights, left_out, right)
+
+
+def _sight(features: Sequence[Features]) -> Sight:
+    seen = np.stack([np.concatenate((each.build, each.text)) for each in features])
+    spread = np.maximum(seen.std(0), 1e-3)
+    spread[BUILD_DIMS:] = 1
+    found = np.bincount(np.concatenate([hashed_words(each) for each in features]), minlength=HASHED)
+    rarity = np.where(found > 1, np.log((len(features) + 1) / (found + 1)) + 1, 0)
+    return Sight(seen.mean(0), spread, rarity.astype(np.float32))
+
+
+def _words(sight: Sight, features: Sequence[Features]) -> sparse.csr_array:
+    rows = [sight.words(each) for each in features]
+    ends = np.cumsum([0, *(len(places) for places, _ in rows)])
+    columns = np.concatenate([places for places, _ in rows])
+    values = np.concatenate([weight for _, weight in rows])
+    return sparse.csr_array((values, columns, ends), shape=(len(rows), HASHED))
+
+
+def _kernel(shape: _Shape, landmarks: Floats) -> Kernel:
+    scale = np.full(SEEN_DIMS, shape.text**0.5, np.float32)
+    scale[:BUILD_DIMS] = shape.build**0.5
+    return Kernel.of(scale, landmarks * scale, np.empty((0, 0), np.float32))
+
+
+def _inverse(kernel: Kernel, landmarks: Floats) -> NDArray[np.float64]:
+    within = kernel.near(landmarks).astype(np.float64)
+    within[np.diag_indices_from(within)] += _JITTER
+    inverse: NDArray[np.float64] = linalg.inv(within)
+    return inverse
+
+
+def _curve(scores: Numbers, right: Numbers) -> Curve:
+    """Isotonic over bins of equal mass, straight lines between: no two scores become equal."""
+    parts = np.array_split(np.argsort(scores, kind="stable"), min(_CURVE_BINS, len(scores)))
+    means = np.array([scores[part].mean() for part in parts])
+    shares = np.array([right[part].mean() for part in parts])
+    rising = IsotonicRegression(y_min=0, y_max=1).fit_transform(means, shares)
+    return Curve(means, np.asarray(rising, np.float64))
