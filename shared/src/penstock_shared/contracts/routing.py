@@ -141,6 +141,8 @@ class SetPolicy(BaseModel):
     tenant: TenantId
     rules: PolicyRules
     experiment: Experiment | None = None
+    based_on: Annotated[int, Field(ge=0)] | None = None
+    """`PolicyState.sequence` as it was read: refused if somebody has changed the policy since."""
 
 
 class RollbackPolicy(BaseModel):
@@ -149,6 +151,8 @@ class RollbackPolicy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tenant: TenantId
+    based_on: Annotated[int, Field(ge=0)] | None = None
+    """As in `SetPolicy`."""
 
 
 class LearnedModel(BaseModel):

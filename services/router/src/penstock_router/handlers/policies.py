@@ -143,11 +143,13 @@ class Policies:
         fact = set_by_operator(command, current, self._clock.now())
         if fact is None:
             return self._state(command.tenant, current, sequence)
+        _require_unchanged(command, sequence)
         return await self._write(fact, expected_seq)
 
     async def _roll_back(self, command: RollbackPolicy) -> PolicyState:
         self._require_tenant(command.tenant)
-        current, _, expected_seq = await self._facts.last(command.tenant)
+        current, sequence, expected_seq = await self._facts.last(command.tenant)
+        _require_unchanged(command, sequence)
         fact = rolled_back(command.tenant, current, self._clock.now())
         return await self._write(fact, expected_seq)
 
@@ -155,11 +157,7 @@ class Policies:
         try:
             sequence = await self._facts.write(fact, expected_seq)
         except SequenceConflictError as error:
-            msg = (
-                f"The policy of {fact.tenant!r} was changed by somebody else just now: read it "
-                "again, then decide."
-            )
-            raise ConflictError(msg, code="policy_changed") from error
+            raise _changed(fact.tenant) from error
         log().info("policy.set", tenant=fact.tenant, sequence=sequence)
         return self._state(fact.tenant, fact, sequence)
 
@@ -192,6 +190,16 @@ class Policies:
             if model.kind is not ModelKind.TEXT:
                 msg = f"The model {name!r} makes no text, so 'auto' cannot choose it."
                 raise PermanentError(msg, code="model_not_text", param=f"{where}.models")
+
+
+def _require_unchanged(command: SetPolicy | RollbackPolicy, sequence: int) -> None:
+    if command.based_on not in {None, sequence}:
+        raise _changed(command.tenant)
+
+
+def _changed(tenant: str) -> ConflictError:
+    msg = f"Somebody has changed the policy of {tenant!r}: read it again, then decide."
+    return ConflictError(msg, code="policy_changed", param="based_on")
 
 
 def _parse(command: type[M], payload: bytes) -> M:
