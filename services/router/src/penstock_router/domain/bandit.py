@@ -30,10 +30,11 @@ Vector = NDArray[np.float64]
 
 MEMORY: Final = 10_000
 """Judged answers of the tenant after which what was learned counts 1/e."""
-_NEUTRAL_P: Final = 0.5
-_LEVEL_VARIANCE: Final = 2.0**2
-"""Of a model's level beside its prior, in logits: hardly anything is out of reach."""
-_SLOPE_VARIANCE: Final = 0.3**2
+_NEUTRAL_P: Final = 0.75
+"""Of a model of which nothing is known: hopeful, so that it is tried."""
+_LEVEL_VARIANCE: Final = 1.5**2
+"""Of a model's level beside its prior, in logits."""
+_SLOPE_VARIANCE: Final = 0.25**2
 """Of every other weight: most say little, and there are many."""
 _SHIFT: Final = 1.5
 """Logits by which a level that has changed is taken to differ."""

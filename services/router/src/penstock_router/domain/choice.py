@@ -14,8 +14,12 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
 
-_CAUTION: Final = 2.0
-"""Deviations are divided by it: one more answer teaches only part of what is not known."""
+_CAUTION_AT_FIRST: Final = 1.0
+_CAUTION: Final = 4.0
+"""Deviations are divided by it: one more answer teaches only part of what is not known, and the
+less the more there were before. It grows from the one to the other,"""
+_CAUTION_AFTER: Final = 300.0
+"""halfway when so many answers of the model were judged."""
 _MOST: Final = 1e15
 """Micro-dollars; above it everything is equally dear, and sums stay exact enough."""
 _DRAW_BITS: Final = 53
@@ -30,6 +34,8 @@ class Option:
     deviation: float
     """Standard deviation of `p_correct`."""
     cost_microusd: float
+    observations: float
+    """How many judged answers stand behind `p_correct`, decayed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,9 @@ def _chance_to_be_better(gap: float, penalty: float, option: Option, best: Optio
 
     The beliefs are taken for normal and independent.
     """
-    deviation = penalty * math.hypot(option.deviation, best.deviation) / _CAUTION
+    learned = option.observations / (option.observations + _CAUTION_AFTER)
+    caution = _CAUTION_AT_FIRST + learned * (_CAUTION - _CAUTION_AT_FIRST)
+    deviation = penalty * math.hypot(option.deviation, best.deviation) / caution
     if deviation <= 0:
         return 0.0
     return math.erfc(gap / deviation / math.sqrt(2))

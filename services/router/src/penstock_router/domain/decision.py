@@ -250,6 +250,7 @@ def _option(plan: Plan) -> Option:
         p_correct=plan.p_correct,
         deviation=plan.deviation,
         cost_microusd=plan.expected_cost_microusd,
+        observations=plan.observations,
     )
 
 
