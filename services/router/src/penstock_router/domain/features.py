@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import math
 from dataclasses import dataclass
-from enum import IntFlag
 from functools import cached_property
 from typing import Any, Final
 
@@ -39,25 +38,23 @@ _BOUNDS: Final = frozenset(
 )
 
 
-class Domain(IntFlag):
-    """What a request seems to be about, each found by a count."""
-
-    CODE = 1
-    MATH = 2
-    NUMBERS = 4
-    QUESTION = 8
-    LIST = 16
-    REVISION = 32
-    FOREIGN = 64
-    TOOLS = 128
-
+# Bits of `Features.domain_flags`: what a request seems to be about, each found by a count. Plain
+# integers, since the operators of IntFlag take as long as all the rest of the features.
+CODE: Final = 1
+MATH: Final = 2
+NUMBERS: Final = 4
+QUESTION: Final = 8
+LIST: Final = 16
+REVISION: Final = 32
+FOREIGN: Final = 64
+TOOLS: Final = 128
 
 _MAIN: Final = (
-    (Domain.TOOLS, "tools"),
-    (Domain.CODE, "code"),
-    (Domain.MATH, "math"),
-    (Domain.REVISION, "revision"),
-    (Domain.LIST, "list"),
+    (TOOLS, "tools"),
+    (CODE, "code"),
+    (MATH, "math"),
+    (REVISION, "revision"),
+    (LIST, "list"),
 )
 
 
@@ -76,7 +73,8 @@ class Features:
     """Of the text, estimated without any model's own tokenizer."""
     json_schema_strictness: float
     """0: no schema; towards 1 with depth, required fields, enums and bounds."""
-    domain_flags: Domain
+    domain_flags: int
+    """The bits above, added up."""
     text: NDArray[np.float32]
     """(TEXT_DIMS,), of length 1 or 0."""
     build: NDArray[np.float32]
@@ -94,7 +92,7 @@ class Features:
             "turns": self.turns,
             "token_count": self.token_count,
             "json_schema_strictness": round(self.json_schema_strictness, 4),
-            "domain_flags": int(self.domain_flags),
+            "domain_flags": self.domain_flags,
         }
 
     def shape(self) -> str:
@@ -128,9 +126,9 @@ class Features:
                 min(1.0, self.listed / max(1, self.words) * 4),
                 min(1.0, self.revisions / 4),
                 min(1.0, (self.turns - 1) / 8),
-                float(bool(flags & Domain.CODE)),
-                float(bool(flags & Domain.MATH)),
-                float(bool(flags & Domain.NUMBERS)),
+                float(bool(flags & CODE)),
+                float(bool(flags & MATH)),
+                float(bool(flags & NUMBERS)),
             ),
             np.float32,
         )
@@ -173,20 +171,19 @@ def _band(value: float, bands: tuple[tuple[float, str], ...], above: str) -> str
     return next((name for limit, name in bands if value < limit), above)
 
 
-def _flags(counts: NDArray[np.float32], *, tools: bool) -> Domain:
+def _flags(counts: NDArray[np.float32], *, tools: bool) -> int:
     count = counts.tolist()
     words = max(1.0, count[Count.WORDS])
-    found = (
-        (Domain.CODE, count[Count.CODE] > max(2.0, 0.05 * words)),
-        (Domain.MATH, count[Count.MATH] > max(1.0, 0.02 * words)),
-        (Domain.NUMBERS, count[Count.NUMBERS] > 1),
-        (Domain.QUESTION, count[Count.QUESTIONS] > 0),
-        (Domain.LIST, count[Count.LISTED] > max(2.0, 0.1 * words)),
-        (Domain.REVISION, count[Count.REVISIONS] > 0),
-        (Domain.FOREIGN, count[Count.FOREIGN] > 0.2 * words),
-        (Domain.TOOLS, tools),
+    return (
+        CODE * (count[Count.CODE] > max(2.0, 0.05 * words))
+        | MATH * (count[Count.MATH] > max(1.0, 0.02 * words))
+        | NUMBERS * (count[Count.NUMBERS] > 1)
+        | QUESTION * (count[Count.QUESTIONS] > 0)
+        | LIST * (count[Count.LISTED] > max(2.0, 0.1 * words))
+        | REVISION * (count[Count.REVISIONS] > 0)
+        | FOREIGN * (count[Count.FOREIGN] > 0.2 * words)
+        | TOOLS * tools
     )
-    return Domain(sum(flag for flag, is_set in found if is_set))
 
 
 def _strictness(schema: dict[str, Any] | None) -> float:

@@ -25,7 +25,7 @@ TEXT_DIMS: Final = 64
 HEAD_CHARS: Final = 12_000
 TAIL_CHARS: Final = 4_000
 """Of a longer text only its head and its tail are read; its token count is scaled up."""
-KNOWN_WORDS: Final = 32_768
+KNOWN_WORDS: Final = 65_536
 """Rows of the table: when it is full it is begun anew."""
 _UNKNOWN_CHARS_PER_TOKEN: Final = 3
 _LONGEST_PIECE: Final = 20
@@ -49,6 +49,8 @@ class TextReading:
     """Sum of the words' vectors, (TEXT_DIMS,), of length 1; zeros where no word has one."""
     terms: NDArray[np.uint32]
     """A hash of each word without the signs around it, in the order of the text."""
+    distinct: int
+    """Different words, as they are written."""
     line_lengths: tuple[int, ...]
     """Characters of the first lines."""
 
@@ -76,7 +78,8 @@ class Lexicon:
         length = len(text)
         if length > HEAD_CHARS + TAIL_CHARS:
             text = f"{text[:HEAD_CHARS]}\n{text[-TAIL_CHARS:]}"
-        rows = self._rows_of(text.split())
+        words = text.split()
+        rows = self._rows_of(words)
         # A product with ones is a sum, in half the time of `sum(0)`.
         total = _ONES[: len(rows)] @ self._table.take(rows, 0)
         counts, vector = total[:COUNTS], total[COUNTS:]
@@ -87,18 +90,20 @@ class Lexicon:
             counts=counts,
             vector=vector / norm if norm > 0 else vector,
             terms=self._hashes.take(rows),
+            distinct=len(set(words)),
             line_lengths=tuple(map(len, text.split("\n", _MOST_LINES)[:_MOST_LINES])),
         )
 
-    def _rows_of(self, words: list[str]) -> list[int]:
+    def _rows_of(self, words: list[str]) -> NDArray[np.intp]:
         known = self._rows
         try:
-            return list(map(known.__getitem__, words))
+            return np.fromiter(map(known.__getitem__, words), np.intp, len(words))
         except KeyError:  # a word that is new, or too long to be remembered whole
             words = [part for word in words for part in _bounded(word)]
         if len(known) + len(words) > KNOWN_WORDS:
             known.clear()
-        return [known[word] if word in known else self._learn(word) for word in words]
+        rows = (known[word] if word in known else self._learn(word) for word in words)
+        return np.fromiter(rows, np.intp, len(words))
 
     def _learn(self, word: str) -> int:
         row = len(self._rows)

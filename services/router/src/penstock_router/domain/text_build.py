@@ -24,9 +24,8 @@ def build_of(reading: TextReading) -> NDArray[np.float32]:
     made = np.empty(BUILD_DIMS, np.float32)
     np.log1p(counts, out=made[:COUNTS])
     np.divide(counts, max(1.0, float(counts[Count.WORDS])), out=made[COUNTS : 2 * COUNTS])
-    said = len(reading.terms)
     made[2 * COUNTS :] = (
-        len(set(reading.terms.tolist())) / max(1, said),
+        reading.distinct / max(1, len(reading.terms)),
         len(lines),
         lines[0] ** 0.5,
         (sum(rest) / len(rest)) ** 0.5,
