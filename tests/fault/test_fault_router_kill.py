@@ -8,24 +8,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import random
 import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
+from tests.support.learning import forget_snapshots, learning, tell
 from tests.support.ledger import assert_once, wait_until_ended
 from tests.support.router import admit, put_tenant
 from tests.support.service_process import ServiceProcess
 from tests.support.two_models import ASKED, PLAN, SCHEMA, put_two_models
-from tests.support.worker_rig import TENANT, WorkerRig
+from tests.support.worker_rig import TENANT, WorkerRig, until
 
 from penstock_router.app import create_app
+from penstock_router.domain.learned import Learned
 from penstock_router.settings import Settings
+from penstock_shared.contracts import subjects
 from penstock_shared.contracts.errors import PenstockError
 from penstock_shared.contracts.requests import (
     Accepted,
     RequestRouted,
     Status,
+)
+from penstock_shared.contracts.routing import (
+    PolicyRules,
+    PolicySet,
+    PolicyState,
+    SetPolicy,
+    ShowPolicy,
 )
 from penstock_shared.contracts.streams import JOBS, Bucket
 from penstock_shared.runtime import kv
@@ -33,6 +46,7 @@ from penstock_shared.runtime.broker import Broker
 
 ROUTED, JOB = RequestRouted.TYPE, "penstock.job.run.v1"
 FAILED = "penstock.request.failed.v1"
+COPY, SNAPSHOTS = "$KV.router.policy.", "$KV.router."
 
 
 def settings(rig: WorkerRig, instance: str, **options: Any) -> dict[str, Any]:
@@ -191,3 +205,79 @@ async def test_a_router_dies_over_the_end_of_a_request_whose_next_model_is_gone(
     assert ended.error is not None
     assert (ended.attempt, ended.error.code) == (2, "model_not_found")
     assert await rig.facts(job) == 3
+
+
+@pytest.mark.parametrize(
+    ("moment", "kind"),
+    [
+        pytest.param("before", PolicySet.TYPE, marks=pytest.mark.long),
+        ("after", PolicySet.TYPE),
+        pytest.param("after", COPY, marks=pytest.mark.long),
+    ],
+    ids=["before the fact", "fact, copy", "after the copy"],
+)
+async def test_a_router_dies_over_a_policy(rig: WorkerRig, moment: str, kind: str) -> None:
+    """The policy holds if its fact stands, whatever its operator heard; a copy follows (I9)."""
+    await put_tenant(rig.broker, TENANT)
+    rules = PolicyRules(error_penalty_microusd=7)
+    setting = SetPolicy(tenant=TENANT, rules=rules)
+    async with victim(rig, moment, kind) as router:
+        dying = asyncio.create_task(killed(router))
+        while not dying.done():
+            with contextlib.suppress(PenstockError):
+                await command(rig.broker, "set-policy", setting)
+            await asyncio.sleep(0.1)
+        await dying
+    written = kind != PolicySet.TYPE or moment == "after"
+    async with successor(rig):
+        state = await command(rig.broker, "show-policy", ShowPolicy(tenant=TENANT))
+        assert (state.sequence > 0, state.rules == rules) == (written, written)
+        again = await command(rig.broker, "set-policy", setting)
+        assert again.rules == rules
+        assert not written or again.sequence == state.sequence
+        await until(lambda: _copied(rig.broker, again.sequence))
+
+
+@pytest.mark.parametrize(
+    ("moment", "count"),
+    [
+        pytest.param("before", 1, marks=pytest.mark.long),
+        ("after", 2),
+        pytest.param("after", 3, marks=pytest.mark.long),
+        pytest.param("after", 4, marks=pytest.mark.long),
+        pytest.param("after", 6, marks=pytest.mark.long),
+    ],
+)
+async def test_a_router_dies_over_its_snapshots(rig: WorkerRig, moment: str, count: int) -> None:
+    """Between any two of its writes: what is there and the log's tail are the whole log (I9).
+
+    Three tenants' states and a manifest are four writes; the sixth is in the next round.
+    """
+    await tell(rig.broker, random.Random(count), 12)
+    async with victim(rig, moment, SNAPSHOTS, count, snapshot_every_s=0.2) as router:
+        dying = asyncio.create_task(killed(router))
+        while not dying.done():
+            await tell(rig.broker, random.Random(count), 2)
+            await asyncio.sleep(0.1)
+        await dying
+    restored, anew = Learned(), Learned()
+    async with learning(rig.broker, restored):
+        pass
+    await forget_snapshots(rig.broker)
+    async with learning(rig.broker, anew):
+        pass
+    assert {tenant: restored.dump(tenant) for tenant in restored.tenants()} == {
+        tenant: anew.dump(tenant) for tenant in anew.tenants()
+    }
+
+
+async def command(broker: Broker, verb: str, payload: BaseModel) -> PolicyState:
+    reply = await broker.request(
+        subjects.router_command(verb), payload.model_dump_json().encode(), timeout_s=2
+    )
+    return PolicyState.model_validate_json(reply.data)
+
+
+async def _copied(broker: Broker, sequence: int) -> bool:
+    entry = await kv.last_entry(broker, Bucket.ROUTER, f"policy.{TENANT}")
+    return entry is not None and json.loads(entry.data)["sequence"] == sequence
