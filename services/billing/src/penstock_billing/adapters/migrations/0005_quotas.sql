@@ -6,6 +6,10 @@
 -- Whoever changes a tenant's sums holds its lock (billing.lock_quotas), and looks only after it
 -- has it. Locks are taken in this order, so nobody deadlocks: billing.tenants, billing.usage,
 -- the tenants' locks.
+--
+-- A lateral join with a limit looks each row up by its key, whatever the planner thinks: it knows
+-- nothing of tables that have just been filled, and reading all of one costs more than all the
+-- rest.
 
 alter table billing.tenants add column quotas jsonb not null default '[]';
 
@@ -88,10 +92,12 @@ begin
     on conflict do nothing;
     with before as (
         select r.attempt, r.tokens, r.microusd
-        from billing.reservations r
-        join jsonb_populate_recordset(null::billing.reservations, wanted) as w
-            on r.request_id = w.request_id and r.attempt = w.attempt
-        where r.tenant = of_tenant and r.accepted_on = on_day and r.request_id = any (requests)
+        from jsonb_populate_recordset(null::billing.reservations, wanted) as w
+        cross join lateral (
+            select h.attempt, h.tokens, h.microusd from billing.reservations h
+            where h.tenant = of_tenant and h.request_id = w.request_id
+              and h.attempt = w.attempt and h.accepted_on = on_day limit 1) r
+        where w.request_id = any (requests)
     ), held as (
         insert into billing.reservations as r
             (tenant, request_id, attempt, tokens, microusd, model, key_id, data_subject,
@@ -163,12 +169,14 @@ begin
                    sum(greatest(w.microusd - coalesce(r.microusd, 0), 0)) as microusd
             from jsonb_populate_recordset(null::billing.reservations, place.wanted)
                 with ordinality as w
-            left join billing.reservations r
-                on r.tenant = place.tenant and r.request_id = w.request_id
-               and r.attempt = w.attempt and r.accepted_on = place.day
-            where not exists (
-                select from billing.usage u
-                where u.tenant = place.tenant and u.request_id = w.request_id)
+            left join lateral (
+                select h.attempt, h.tokens, h.microusd from billing.reservations h
+                where h.tenant = place.tenant and h.request_id = w.request_id
+                  and h.attempt = w.attempt and h.accepted_on = place.day limit 1) r on true
+            left join lateral (
+                select u.attempt from billing.usage u
+                where u.tenant = place.tenant and u.request_id = w.request_id limit 1) known on true
+            where known.attempt is null
             group by w.request_id order by min(w.ordinality)
         loop
             needs := array(
@@ -216,12 +224,13 @@ begin
         select p.tenant, p.day, p.wanted, array(
             select w.request_id
             from jsonb_populate_recordset(null::billing.reservations, p.wanted) as w
-            where not exists (
-                select from billing.reservations r
-                where r.tenant = p.tenant and r.request_id = w.request_id)
-              and not exists (
-                select from billing.usage u
-                where u.tenant = p.tenant and u.request_id = w.request_id)) as lost
+            left join lateral (
+                select h.attempt from billing.reservations h
+                where h.tenant = p.tenant and h.request_id = w.request_id limit 1) r on true
+            left join lateral (
+                select u.attempt from billing.usage u
+                where u.tenant = p.tenant and u.request_id = w.request_id limit 1) known on true
+            where r.attempt is null and known.attempt is null) as lost
         from jsonb_to_recordset(asked) as p (tenant text, day date, wanted jsonb)
         where exists (select from billing.quota_use q where q.tenant = p.tenant)
     loop
