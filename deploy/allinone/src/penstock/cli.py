@@ -5,10 +5,21 @@ import sys
 import typer
 
 from penstock import __version__
-from penstock.commands import audit, dead, keys, models, ps, scaled_object, tenants, up, usage
+from penstock.commands import (
+    audit,
+    dead,
+    keys,
+    models,
+    ps,
+    router,
+    scaled_object,
+    tenants,
+    up,
+    usage,
+)
 from penstock.errors import OperatorError
 
-COMMANDS = (up, ps, tenants, keys, models, usage, audit, dead, scaled_object)
+COMMANDS = (up, ps, tenants, keys, models, router, usage, audit, dead, scaled_object)
 
 
 def build_app() -> typer.Typer:
