@@ -32,7 +32,7 @@ MEMORY: Final = 10_000
 """Judged answers of the tenant after which what was learned counts 1/e."""
 _NEUTRAL_P: Final = 0.75
 """Of a model of which nothing is known: hopeful, so that it is tried."""
-_LEVEL_VARIANCE: Final = 1.5**2
+_LEVEL_VARIANCE: Final = 1.0
 """Of a model's level beside its prior, in logits."""
 _SLOPE_VARIANCE: Final = 0.25**2
 """Of every other weight: most say little, and there are many."""
@@ -72,9 +72,9 @@ class Belief:
     def estimate(self, x: Vector, prior_p: float | None, tick: int) -> Estimate:
         """What is expected of an answer to a request with the context `x`."""
         keep = self._keep(tick)
-        logit = _offset(prior_p, x) + math.sqrt(keep) * float(self.mean @ x)
-        variance = keep * float(x @ self.covariance @ x)
-        variance += (1 - keep) * float(_prior_variance(len(x)) @ (x * x))
+        unlearned = _unlearned(x)
+        logit = _offset(prior_p, unlearned) + math.sqrt(keep) * float(self.mean @ x)
+        variance = keep * float(x @ self.covariance @ x) + (1 - keep) * unlearned
         p, slope = _moderated(logit, variance)
         return Estimate(p, slope * math.sqrt(variance), keep * self.observations)
 
@@ -83,7 +83,7 @@ class Belief:
         self._age(tick)
         spread = self.covariance @ x
         variance = float(x @ spread)
-        p, _ = _moderated(_offset(prior_p, x) + float(self.mean @ x), variance)
+        p, _ = _moderated(_offset(prior_p, _unlearned(x)) + float(self.mean @ x), variance)
         self._watch(_logit(p), correct)
         information = max(p * (1 - p), _LEAST_INFORMATION)
         shrink = 1 + information * variance
@@ -121,7 +121,7 @@ class Belief:
 
 def _prior_variance(dims: int) -> Vector:
     variance = np.full(dims, _SLOPE_VARIANCE)
-    variance[0] = _LEVEL_VARIANCE  # the first number of a context is 1
+    variance[0] = _LEVEL_VARIANCE
     return variance
 
 
@@ -130,10 +130,14 @@ def _logit(prior_p: float | None) -> float:
     return math.log(p / (1 - p))
 
 
-def _offset(prior_p: float | None, x: Vector) -> float:
+def _unlearned(x: Vector) -> float:
+    """The variance of w·x before the first answer; the first number of `x` is 1."""
+    return _LEVEL_VARIANCE + _SLOPE_VARIANCE * (float(x @ x) - 1)
+
+
+def _offset(prior_p: float | None, unlearned: float) -> float:
     """What `_moderated` makes the prior of, under the prior's variance."""
-    variance = float(_prior_variance(len(x)) @ (x * x))
-    return _logit(prior_p) * math.sqrt(1 + math.pi * variance / 8)
+    return _logit(prior_p) * math.sqrt(1 + math.pi * unlearned / 8)
 
 
 def _sigmoid(logit: float) -> float:

@@ -22,6 +22,8 @@ _MODELS: Final = 64
 _OPEN_ESCALATIONS: Final = 1_024
 """Requests of the experiment whose earlier attempts' costs are remembered."""
 _DEFAULTS: Final = PolicyRules()
+_UNKNOWN: Final = Belief.unknown(CONTEXT_DIMS)
+"""Of every model that was not judged yet: it is read, and never taught."""
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +64,7 @@ class TenantLearned:
         An answer is right if the model does not break down, and what it says is right: what
         breaks is known of every attempt, what is right only of those that were judged.
         """
-        belief = self.beliefs.get(model) or Belief.unknown(len(x))
+        belief = self.beliefs.get(model, _UNKNOWN)
         judged = belief.estimate(x, prior_p, self.tick)
         works = 1 - self.tallies.breakdown_rate(model)
         return Estimate(judged.p_correct * works, judged.deviation * works, judged.observations)
