@@ -174,7 +174,7 @@ def _band(value: float, bands: tuple[tuple[float, str], ...], above: str) -> str
 def _flags(counts: NDArray[np.float32], *, tools: bool) -> int:
     count = counts.tolist()
     words = max(1.0, count[Count.WORDS])
-    return (
+    flags: int = (
         CODE * (count[Count.CODE] > max(2.0, 0.05 * words))
         | MATH * (count[Count.MATH] > max(1.0, 0.02 * words))
         | NUMBERS * (count[Count.NUMBERS] > 1)
@@ -184,6 +184,7 @@ def _flags(counts: NDArray[np.float32], *, tools: bool) -> int:
         | FOREIGN * (count[Count.FOREIGN] > 0.2 * words)
         | TOOLS * tools
     )
+    return flags
 
 
 def _strictness(schema: dict[str, Any] | None) -> float:

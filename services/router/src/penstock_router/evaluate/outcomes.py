@@ -67,12 +67,14 @@ def read_outcomes(path: Path) -> Outcomes:
     return rows
 
 
+def text_content(prompt: str) -> Content:
+    """The prompt as one user's message."""
+    return Content(messages=(ChatMessage(role="user", content=prompt),))
+
+
 def features_of_prompts(rows: Outcomes, lexicon: Lexicon) -> tuple[Features, ...]:
-    """What the router would see of each prompt, sent as one user's message."""
-    return tuple(
-        features_of(Content(messages=(ChatMessage(role="user", content=row.prompt),)), lexicon)
-        for row in rows
-    )
+    """What the router would see of each prompt."""
+    return tuple(features_of(text_content(row.prompt), lexicon) for row in rows)
 
 
 def _row(path: Path, at: int, line: bytes) -> OutcomeRow:

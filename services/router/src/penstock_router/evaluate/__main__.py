@@ -1,0 +1,73 @@
+"""`python -m penstock_router.evaluate`: what the router's decisions are worth, on outcomes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from penstock_router.adapters.lexicon_file import load_lexicon
+from penstock_router.evaluate.offline import offline, offline_over_splits
+from penstock_router.evaluate.outcomes import read_outcomes
+from penstock_router.evaluate.table import table
+from penstock_shared.contracts.errors import PermanentError
+
+_EXAMPLES: Final = """examples:
+  python -m penstock_router.evaluate --train half.jsonl.gz --test other.jsonl.gz --json
+  python -m penstock_router.evaluate --train outcomes.jsonl.gz --splits 20
+  python -m penstock_router.evaluate --train models/outcomes/reference.jsonl.gz --splits 5
+
+A file has one JSON object per line: prompt, domain (for the report only), weak, strong (whether
+each model answered correctly); with weak_run.cpu_us and strong_run.cpu_us costs are measured ones.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read, judge, print; 2 when a file is missing or malformed."""
+    asked = _parser().parse_args(arguments)
+    try:
+        report = _report(asked)
+    except PermanentError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    print(json.dumps(report, indent=1) if asked.json else table(report))  # noqa: T201
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m penstock_router.evaluate",
+        description="Trains the offline classifier and judges it; runs the bandit from nothing.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--train", type=Path, required=True, help="outcomes to learn from")
+    judged = parser.add_mutually_exclusive_group(required=True)
+    judged.add_argument("--test", type=Path, help="outcomes to judge on")
+    judged.add_argument(
+        "--splits", type=int, metavar="N", help="judge on N random halves of --train instead"
+    )
+    parser.add_argument("--seeds", type=int, default=20, help="runs of the bandit (20)")
+    parser.add_argument("--json", action="store_true", help="for machines")
+    return parser
+
+
+def _report(asked: argparse.Namespace) -> dict[str, Any]:
+    rows, lexicon = read_outcomes(asked.train), load_lexicon()
+    if asked.test is None:
+        return {"offline": asdict(offline_over_splits(rows, asked.splits, lexicon, _say))}
+    test = read_outcomes(asked.test)
+    _say(f"training on {len(rows)} outcomes")
+    return {"offline": asdict(offline(rows, test, lexicon))}
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())
