@@ -35,8 +35,8 @@ from penstock_shared.runtime.telemetry import log
 _REQUEST_TYPES: Final = TERMINAL_TYPES | {RequestRouted.TYPE, AttemptFailed.TYPE}
 _CATCH_UP_S: Final = 10.0
 """How long a start waits for the fold; until it is whole, decisions rest on what there is."""
-_BURST: Final = 32
-"""Facts between two looks at what else the process has to do: about a millisecond."""
+_BURST: Final = 8
+"""Facts between two looks at what else the process has to do: about half a millisecond."""
 _DECISIONS_KEPT: Final = 10_000
 """The latest decisions, at about 4 kB each; an older one is fetched when its answer is judged."""
 _RETRY_S: Final = 0.5
