@@ -11,6 +11,7 @@ from penstock.commands import (
     keys,
     models,
     ps,
+    quotas,
     router,
     scaled_object,
     tenants,
@@ -19,7 +20,7 @@ from penstock.commands import (
 )
 from penstock.errors import OperatorError
 
-COMMANDS = (up, ps, tenants, keys, models, router, usage, audit, dead, scaled_object)
+COMMANDS = (up, ps, tenants, keys, models, router, quotas, usage, audit, dead, scaled_object)
 
 
 def build_app() -> typer.Typer:

@@ -8,6 +8,7 @@ import typer
 
 from penstock.billing_desk import ask_billing, build
 from penstock.commands.options import DataDirOption, JsonOption
+from penstock.commands.quotas import NoQuotaOption, QuotaOption, changed
 from penstock.errors import OperatorError
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.account_commands import (
@@ -32,6 +33,9 @@ _UPDATE_HELP = """Change a tenant's terms: only what is named changes, at once a
 
 A limit of 0 is lifted. A suspended tenant loses its connections and is refused everywhere.
 
+A --quota takes the place of the one with the same unit and period, and what was used in the period
+counts; the others stay. --no-quota lifts one.
+
 The file of --identity-providers holds a JSON list of the OpenID providers whose tokens are taken
 in place of API keys: [{"issuer": "https://id.acme.example", "audiences": ["penstock"],
 "role_claim": "roles", "roles": {"ml-admins": "admin"}, "default_role": "member"}]. It replaces
@@ -40,6 +44,8 @@ the tenant's list; [] removes all.
 Examples:
 
   penstock tenants update acme --tokens-per-minute 200000 --user-requests-per-minute 60
+
+  penstock tenants update acme --quota tokens/day=1000000 --no-quota requests/month
 
   penstock tenants update acme --identity-providers acme-providers.json
 
@@ -85,6 +91,7 @@ def create(
     max_connections: ConnectionsOption = None,
     weight: WeightOption = None,
     identity_providers: ProvidersOption = None,
+    quota: QuotaOption = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -98,6 +105,8 @@ def create(
         weight=weight,
         identity_providers=identity_providers,
     )
+    if quota:
+        terms["quotas"] = changed((), quota, ())
     command = build(CreateTenant, tenant=tenant, name=name, **terms)
     record = ask_billing(data_dir, subjects.accounts("create-tenant"), command, TenantRecord)
     if as_json:
@@ -118,6 +127,8 @@ def update(
     max_connections: ConnectionsOption = None,
     weight: WeightOption = None,
     identity_providers: ProvidersOption = None,
+    quota: QuotaOption = None,
+    no_quota: NoQuotaOption = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -133,6 +144,9 @@ def update(
         weight=weight,
         identity_providers=identity_providers,
     )
+    if quota or no_quota:
+        there = [held for record in _tenants(data_dir, tenant) for held in record.quotas]
+        terms["quotas"] = changed(there, quota or (), no_quota or ())
     if not terms:
         raise OperatorError("Nothing to change was named.", "--help shows what can be changed.")
     command = build(UpdateTenant, tenant=tenant, **terms)
@@ -145,16 +159,16 @@ def update(
 
 def list_all(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """List the tenants."""
-    answer = ask_billing(data_dir, subjects.accounts("list-tenants"), ListAccounts(), TenantList)
+    tenants = _tenants(data_dir)
     if as_json:
-        typer.echo(answer.model_dump_json())
+        typer.echo(TenantList(tenants=tenants).model_dump_json())
         return
     from penstock.presentation import show_table  # noqa: PLC0415 - loads rich
 
     columns = ("REQUESTS/MIN", "TOKENS/MIN", "USER REQUESTS", "USER TOKENS", "SOCKETS", "WEIGHT")
     show_table(
         ("TENANT", "NAME", "STATUS", *columns, "PROVIDERS", "CREATED"),
-        [_row(tenant) for tenant in answer.tenants],
+        [_row(tenant) for tenant in tenants],
         right={*columns, "PROVIDERS"},
     )
 
@@ -166,6 +180,11 @@ def register(app: typer.Typer) -> None:
     group.command("update", help=_UPDATE_HELP)(update)
     group.command("list", help=_LIST_HELP)(list_all)
     app.add_typer(group, name="tenants")
+
+
+def _tenants(data_dir: Path | None, tenant: str | None = None) -> tuple[TenantRecord, ...]:
+    query = build(ListAccounts, tenant=tenant)
+    return ask_billing(data_dir, subjects.accounts("list-tenants"), query, TenantList).tenants
 
 
 def _terms(identity_providers: Path | None, **given: Any) -> dict[str, Any]:
