@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import heapq
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from penstock_router.domain.betting import Tally
 from penstock_router.domain.experiments import Trial, verdict
 from penstock_router.domain.outcome import Arm
 from penstock_shared.contracts.routing import Experiment, PolicyRules
 
 _FEEDBACK_AFTER: Final = 200
-_AT_ONCE: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,75 +47,54 @@ class Ending:
 
 
 def live(canary: Canary, seed: int) -> Ending:
-    """Route, fold the outcomes as they come, and ask whenever something was settled."""
+    """Fold the outcomes in the order in which they come, and ask after each of the candidate's."""
     experiment = Experiment(id="canary", candidate=PolicyRules(), share=canary.share)
-    trial, routed = Trial(experiment.id), 0
-    due: list[tuple[int, int, bool, Outcome]] = []
-    for number, outcome in enumerate(_outcomes(canary, np.random.default_rng(seed))):
-        routed += outcome.arm == "candidate"
-        if outcome.late is not None:
-            heapq.heappush(due, (number + outcome.late, number, False, outcome))
-        while due and due[0][0] <= number:
-            _, asked, told, ended = heapq.heappop(due)
-            if told:
-                trial.judged(ended.arm, wrong=True)
-            else:
-                ended.fold(trial)
-                if ended.told_after is not None:
-                    heapq.heappush(due, (number + ended.told_after, asked, True, ended))
-            if trial.block == Tally():
-                found = verdict(trial, experiment)
-                if found is not None:
-                    return Ending(found.reason, routed)
-        if routed >= canary.requests:
-            break
-    return Ending(None, routed)
+    trial = Trial(experiment.id)
+    sides, events = _drawn(canary, np.random.default_rng(seed))
+    routed = sides.cumsum()
+    for when, number, told, failed, latency_ms, cost in events:
+        arm: Arm = "candidate" if sides[number] else "baseline"
+        if told:
+            trial.judged(arm, wrong=True)
+        else:
+            trial.ended(arm, failed=failed, cost_microusd=int(cost), latency_ms=latency_ms)
+        if arm == "candidate":
+            found = verdict(trial, experiment)
+            so_far = int(routed[min(when, len(routed) - 1)])
+            if so_far > canary.requests:
+                break
+            if found is not None:
+                return Ending(found.reason, so_far)
+    return Ending(None, canary.requests)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
-    """What will become of one request, and when."""
-
-    arm: Arm
-    failed: bool
-    latency_ms: float
-    cost: float
-    late: int | None
-    """By so many requests; None: it never comes."""
-    told_after: int | None
-    """A client says only so much later that the answer was wrong."""
-
-    def fold(self, trial: Trial) -> None:
-        """It is here."""
-        trial.ended(
-            self.arm,
-            failed=self.failed,
-            cost_microusd=int(self.cost),
-            latency_ms=self.latency_ms,
-        )
-
-
-def _outcomes(canary: Canary, rng: np.random.Generator) -> Iterator[Outcome]:
-    while True:
-        candidate = rng.random(_AT_ONCE) < canary.share
-        fails = rng.random(_AT_ONCE) < np.where(
-            candidate, canary.candidate_fails, canary.baseline_fails
-        )
-        told = fails & (rng.random(_AT_ONCE) < canary.judged)
-        late = rng.geometric(1 / (canary.delay + 1), _AT_ONCE) - 1
-        lost = rng.random(_AT_ONCE) < canary.lost
-        told_after = rng.geometric(1 / _FEEDBACK_AFTER, _AT_ONCE)
-        latency = rng.lognormal(6, 0.7, _AT_ONCE) * np.where(candidate, canary.latency, 1.0)
-        cost = rng.exponential(300, _AT_ONCE) * np.where(candidate, canary.cost, 1.0)
-        for n in range(_AT_ONCE):
-            yield Outcome(
-                arm="candidate" if candidate[n] else "baseline",
-                failed=bool(fails[n] and not told[n]),
-                latency_ms=float(latency[n]),
-                cost=float(cost[n]),
-                late=None if lost[n] else int(late[n]),
-                told_after=int(told_after[n]) if told[n] else None,
-            )
+def _drawn(
+    canary: Canary, rng: np.random.Generator
+) -> tuple[NDArray[np.bool_], Iterator[tuple[int, int, bool, bool, float, float]]]:
+    """Who is the candidate's, and what comes: when, of which request, and whether as feedback."""
+    many = int(canary.requests / canary.share * 1.2) + 500
+    sides = rng.random(many) < canary.share
+    fails = rng.random(many) < np.where(sides, canary.candidate_fails, canary.baseline_fails)
+    judged = fails & (rng.random(many) < canary.judged)
+    here = rng.random(many) >= canary.lost
+    when = np.arange(many) + rng.geometric(1 / (canary.delay + 1), many) - 1
+    told = np.flatnonzero(judged & here)
+    numbers = np.concatenate([np.flatnonzero(here), told])
+    whens = np.concatenate([when[here], when[told] + rng.geometric(1 / _FEEDBACK_AFTER, len(told))])
+    feedback = np.arange(len(numbers)) >= here.sum()
+    order = np.argsort(whens, kind="stable")
+    numbers = numbers[order]
+    latency = rng.lognormal(6, 0.7, many) * np.where(sides, canary.latency, 1.0)
+    cost = rng.exponential(300, many) * np.where(sides, canary.cost, 1.0)
+    columns = (
+        whens[order],
+        numbers,
+        feedback[order],
+        (fails & ~judged)[numbers],
+        latency[numbers],
+        cost[numbers],
+    )
+    return sides, zip(*(column.tolist() for column in columns), strict=True)
 
 
 def replayed(trial: Trial) -> Trial:
