@@ -89,7 +89,7 @@ class Predicted:
 
     def take(self, rows: NDArray[np.intp]) -> Predicted:
         """Some of the prompts, with repetitions."""
-        groups = np.asarray(self.groups)[rows]
+        groups = [self.groups[at] for at in rows]
         parts = (self.scores, self.p, self.right, self.cost, self.known)
         return Predicted(groups, *(part[rows] for part in parts))
 
