@@ -31,6 +31,7 @@ from penstock_shared.contracts import subjects
 from penstock_shared.contracts.errors import PenstockError
 from penstock_shared.contracts.ids import parse_request_id
 from penstock_shared.contracts.jobs import Job
+from penstock_shared.contracts.streams import EVENTS
 
 SEED: Final = int(os.environ.get("PENSTOCK_FAULT_SEED", "20261121"))
 SECRET: Final = "the lighthouse keeper's own words"
@@ -148,8 +149,14 @@ class Attacker:
             "session_resume": lambda id_: self._socket(
                 {"type": "session.resume", "session_id": id_}
             ),
-            "nats_get": lambda id_: self._get({"request_id": id_}),
-            "nats_replay": lambda id_: self._get({"request_id": id_, "after_delta": -1}),
+            "judge": lambda id_: self._http("POST", f"responses/{id_}/feedback", {"score": 0}),
+            "nats_get": lambda id_: self._ask(subjects.request_get, {"request_id": id_}),
+            "nats_replay": lambda id_: self._ask(
+                subjects.request_get, {"request_id": id_, "after_delta": -1}
+            ),
+            "nats_judge": lambda id_: self._ask(
+                subjects.request_feedback, {"request_id": id_, "score": 0}
+            ),
         }
 
     async def _http(self, method: str, path: str, body: Any = None) -> str:
@@ -169,8 +176,8 @@ class Attacker:
         assert answer["type"] == "error", (event, answer)
         return json.dumps(answer)
 
-    async def _get(self, question: dict[str, Any]) -> str:
-        subject = subjects.request_get(self.account.tenant.tenant)
+    async def _ask(self, subject_of: Callable[[str], str], question: dict[str, Any]) -> str:
+        subject = subject_of(self.account.tenant.tenant)
         reply = await self.bus.request(subject, json.dumps(question).encode(), timeout=10)
         assert "error" in json.loads(reply.data), (question, reply.data)
         return reply.data.decode()
@@ -194,6 +201,8 @@ async def make_attacker(servers: Stack, edge: Edge) -> Attacker:
 
 async def assert_untouched(edge: Edge, victim: Victim) -> None:
     """Both responses and the session are as they were, and their owner reaches them."""
+    judged = subjects.feedback_event(victim.account.tenant.tenant, victim.ended)
+    assert await edge.broker.last_message(EVENTS, judged) is None
     async with edge.http() as http:
         ended = (await http.get(f"responses/{victim.ended}")).json()
         running = (await http.get(f"responses/{victim.running}")).json()
@@ -303,8 +312,9 @@ async def test_the_broker_keeps_tenants_apart(servers: Stack, edge: Edge) -> Non
     await bus.publish(
         subjects.control(attacker.account.tenant.tenant, victim.running), b'{"t":"cancel"}'
     )
-    with pytest.raises(nats.errors.TimeoutError):
-        await bus.request(subjects.request_get(tenant), b"{}", timeout=0.5)
+    for question in (subjects.request_get(tenant), subjects.request_feedback(tenant)):
+        with pytest.raises(nats.errors.TimeoutError):
+            await bus.request(question, b"{}", timeout=0.5)
     async with edge.http() as http:
         await http.post("responses", json={"input": SECRET})
     await assert_untouched(edge, victim)

@@ -29,7 +29,7 @@ HEADER_NAMES: Final = (
 )  # fmt: skip
 PATH_PIECES: Final = (
     "v1", "responses", "chat", "completions", "embeddings", "models", "auto", "cancel", "resp_1",
-    "..", "%2e%2e", "%00", "%ff", "%", "", "a" * 2000, "é", "*", "{id}", "input_items", "healthz",
+    "..", "%2e%2e", "%00", "%ff", "%", "", "a" * 2000, "é", "*", "{id}", "input_items", "feedback",
     "resp_0190e0f00000700080000000000000000000", "metrics", "docs", "openapi.json",
 )  # fmt: skip
 QUERIES: Final = (

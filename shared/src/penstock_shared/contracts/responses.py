@@ -177,6 +177,7 @@ class RequestState(BaseModel):
     request_id: str
     status: Literal["in_progress", "ended"]
     model: str
+    """That answered; while it runs, that of the first attempt."""
     final: FinalFrame | None = None
     deltas: tuple[DeltaFrame, ...] = ()
     """While it runs: those after `after_delta` that are still kept, in their order, as many as fit.
