@@ -12,19 +12,30 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 from tests.support.breaking import BROKEN
-from tests.support.router import IDS, ROOT, admit, put_tenant, routed_of
+from tests.support.router import (
+    IDS,
+    ROOT,
+    admit,
+    model_record,
+    put_model,
+    put_tenant,
+    routed_of,
+)
 from tests.support.service_process import ServiceProcess
 from tests.support.tcp_proxy import TcpProxy
 
 from penstock_router.adapters.nats_request_log import NatsRequestLog
 from penstock_router.app import App
+from penstock_router.domain import modes
 from penstock_router.domain.breaker import OPEN_S
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.ids import PLATFORM
 from penstock_shared.contracts.requests import Accepted, Rejected, RequestEnded, Status
 from penstock_shared.contracts.routing import MODE_FACT, ROUTER_TOPIC, ModeChanged
 from penstock_shared.contracts.streams import EVENTS
+from penstock_shared.contracts.usage import Price
 from penstock_shared.runtime.broker import Broker
 
 
@@ -38,18 +49,18 @@ async def mode_facts(broker: Broker) -> list[str]:
     """The modes that EVENTS tells of, each once, in their order."""
     subject = subjects.topic_event(PLATFORM, ROUTER_TOPIC, MODE_FACT)
     sequence = 0
-    modes: dict[str, str] = {}
+    told: dict[str, str] = {}
     while True:
         try:
             message = await broker.jetstream.get_msg(
                 EVENTS, seq=sequence + 1, subject=subject, next=True, direct=True
             )
         except Exception:  # noqa: BLE001  the end of the stream
-            return list(modes.values())
+            return list(told.values())
         sequence = message.seq or 0
         assert message.headers is not None
-        told = ModeChanged.model_validate_json(message.data or b"")
-        modes[message.headers["ce-id"]] = told.mode.value
+        fact = ModeChanged.model_validate_json(message.data or b"")
+        told[message.headers["ce-id"]] = fact.mode.value
 
 
 async def limit_events(broker: Broker, messages: int) -> None:
@@ -166,3 +177,27 @@ async def test_failures_open_the_breaker_of_the_tenant_that_had_them(
     await eventually(refused)
     reply = await admit(broker, IDS.new(), tenant="globex", model="small")
     assert isinstance(reply, Accepted)
+
+
+async def test_dearer_models_that_are_away_leave_the_cheapest(
+    broker: Broker, router: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Quarantined: cheap-only; promoted again: full, after the quiet time (shortened here)."""
+    monkeypatch.setattr(modes, "WORSE_AFTER_S", 0.5)
+    monkeypatch.setattr(modes, "BETTER_AFTER_S", 0.5)
+    large = model_record("large").model_copy(
+        update={"price": Price(input_microusd_per_1k=9, output_microusd_per_1k=9)}
+    )
+
+    async def is_in(mode: str) -> bool:
+        return router.degradation()["mode"] == mode
+
+    await put_model(broker, large.model_copy(update={"crashed_on": ("a", "b", "c")}))
+    await eventually(lambda: is_in("cheap-only"))
+    await put_model(broker, large)
+    await eventually(lambda: is_in("full"))
+
+    async def told() -> bool:
+        return await mode_facts(broker) == ["cheap-only", "full"]
+
+    await eventually(told)

@@ -105,7 +105,7 @@ class Breakers:
         waits_s = (each.retry_after_s(now.timestamp()) for each in self._breakers(tenant, model))
         msg = (
             f"The model {model!r} has failed on several requests and is left alone for a while: "
-            "try again later, or choose 'auto' or another model."
+            "try again later, or with another model."
         )
         raise UnavailableError(msg, code="model_failing", retry_after_s=max(waits_s))
 

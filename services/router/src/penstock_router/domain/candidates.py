@@ -56,8 +56,8 @@ def tiers(
     """The models that `auto` may choose, cheapest first.
 
     Of the `wanted` ones (empty: of all); when none of those can serve, of all: a policy that names
-    a removed model costs money, not answers. One that is not `allowed`, because its machinery
-    fails, serves only when there is no other.
+    a removed model costs money, not answers. Those that are not `allowed`, because they fail or
+    have no time, serve only when there is no other.
 
     Raises:
         PermanentError: `auto` does not take what was sent.

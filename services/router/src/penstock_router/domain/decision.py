@@ -120,10 +120,7 @@ def decide(asked: Asked, platform: Platform, learned: TenantLearned) -> Decided:
     rules, experiment, arm = _rules_for(asked, learned)
     rules = platform.modes.rules(rules)
     able = tiers(
-        platform.models,
-        asked.content,
-        rules.models,
-        lambda name: platform.breakers.allows(asked.tenant, name, asked.request_id, asked.now),
+        platform.models, asked.content, rules.models, lambda name: _can_serve(name, asked, platform)
     )
     prospects = _prospects(asked, platform, learned, able, rules.min_confidence)
     chosen = _choose(asked, prospects, rules, learned)
@@ -146,6 +143,15 @@ def decide(asked: Asked, platform: Platform, learned: TenantLearned) -> Decided:
         ),
         models=chosen.plan.models,
         min_confidence=chosen.plan.min_confidence,
+    )
+
+
+def _can_serve(name: str, asked: Asked, platform: Platform) -> bool:
+    """Whether the model's machinery works, and its queue leaves the request time."""
+    load = platform.loads.get(name)
+    wait_s = None if load is None else load.wait_s(asked.lane)
+    return platform.breakers.allows(asked.tenant, name, asked.request_id, asked.now) and (
+        wait_s is None or wait_s <= asked.deadline_s
     )
 
 
