@@ -17,10 +17,13 @@ from tests.support.learning import (
     tell,
 )
 
+from penstock_router.adapters import learner as learner_module
 from penstock_router.adapters.learned_snapshots import LearnedSnapshots
+from penstock_router.adapters.nats_request_log import NatsRequestLog
 from penstock_router.domain.learned import Learned
 from penstock_router.metrics import SNAPSHOTS_REJECTED
 from penstock_shared.contracts.errors import UnavailableError
+from penstock_shared.contracts.requests import RequestRouted
 from penstock_shared.contracts.streams import EVENTS, Bucket
 from penstock_shared.runtime import kv
 from penstock_shared.runtime.broker import Broker
@@ -78,6 +81,32 @@ async def test_a_spoilt_snapshot_is_rebuilt_from_the_log(
     async with learning(broker, again):
         assert rejections(reason) == before + 1
     assert learned.noted == again.noted == await rebuilt(broker)
+
+
+async def test_a_rebuild_that_was_cut_short_claims_nothing(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has of a lost state by then does not reach the manifest: it is rebuilt again."""
+
+    class Away(NatsRequestLog):
+        async def routed(self, tenant: str, request_id: str) -> RequestRouted | None:
+            raise UnavailableError("Not now.")
+
+    await tell(broker, random.Random(1), 12)
+    async with learning(broker, NotingLearned()):
+        pass
+    await kv.put(broker, Bucket.ROUTER, STATE, b"spoilt")
+    with monkeypatch.context() as patched:
+        patched.setattr(learner_module, "_CATCH_UP_S", 0.3)
+        patched.setattr(learner_module, "_DECISIONS_KEPT", 1)
+        hasty = NotingLearned()
+        async with learning(broker, hasty, Away(broker)) as learner:
+            assert learner.behind
+            assert hasty.noted["acme"].told
+    learned = NotingLearned()
+    async with learning(broker, learned):
+        pass
+    assert learned.noted == await rebuilt(broker)
 
 
 async def test_a_state_that_the_manifest_names_must_be_there(broker: Broker) -> None:

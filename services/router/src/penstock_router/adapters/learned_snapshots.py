@@ -98,7 +98,9 @@ class LearnedSnapshots:
         """
         _, known = await self._stored(_MANIFEST)
         elsewhere, self._seen = known > self._seen, max(known, self._seen)
-        if not self._unusable and (through <= known or (elsewhere and not at_once)):
+        if through < known:
+            return  # also with states to replace: they would not reach the manifest
+        if not self._unusable and (through == known or (elsewhere and not at_once)):
             return
         tenants = frozenset(self._learned.tenants())
         for tenant in tenants:
