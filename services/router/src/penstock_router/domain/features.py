@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock_router.domain.lexicon import Lexicon
-from penstock_router.domain.text_build import build_of
+from penstock_router.domain.text_build import SCALED_BUILD_DIMS, build_of, scaled_build
 from penstock_router.domain.word_counts import Count
 from penstock_shared.contracts.requests import Content
 
-CONTEXT_TEXT_DIMS: Final = 32
+CONTEXT_TEXT_DIMS: Final = 12
 """How much of a text's vector is logged and learned from."""
 _SHORTEST_TEXT: Final = 8
 """Tokens; the vector of a shorter text would say which words it was made of."""
-_NUMBERS: Final = 8
-CONTEXT_DIMS: Final = 1 + _NUMBERS + CONTEXT_TEXT_DIMS
-"""1, the numbers of `Features._scaled`, the text's vector."""
+_NUMBERS: Final = 3
+CONTEXT_DIMS: Final = 1 + _NUMBERS + SCALED_BUILD_DIMS + CONTEXT_TEXT_DIMS
+"""1, the numbers of `Features._scaled`, how the text is built, the text's vector."""
 _STEPS: Final = 127
 _TEXT_GAIN: Final = 2.0
 """A vector of length 1 has small numbers: more of the eight bits are used."""
@@ -117,21 +117,13 @@ class Features:
 
     def _scaled(self) -> NDArray[np.float32]:
         """1, and numbers that mostly lie between -1 and 1."""
-        flags = self.domain_flags
-        return np.array(
-            (
-                1.0,
-                math.log1p(self.token_count) / 4 - 1,
-                self.json_schema_strictness,
-                min(1.0, self.listed / max(1, self.words) * 4),
-                min(1.0, self.revisions / 4),
-                min(1.0, (self.turns - 1) / 8),
-                float(bool(flags & CODE)),
-                float(bool(flags & MATH)),
-                float(bool(flags & NUMBERS)),
-            ),
-            np.float32,
+        numbers = (
+            1.0,
+            self.json_schema_strictness,
+            min(1.0, (self.turns - 1) / 8),
+            float(bool(self.domain_flags & TOOLS)),
         )
+        return np.concatenate((np.array(numbers, np.float32), scaled_build(self.build)))
 
 
 def features_of(content: Content, lexicon: Lexicon) -> Features:

@@ -17,7 +17,7 @@ from penstock_shared.contracts.feedback import GOOD_FROM
 from penstock_shared.contracts.requests import FIRST_ATTEMPT, Decision
 from penstock_shared.contracts.routing import Candidate, LearnedModel, PolicyRules, PolicySet
 
-_MODELS: Final = 64
+_MODELS: Final = 48
 """Beliefs are kept of the models that were judged last."""
 _OPEN_ESCALATIONS: Final = 1_024
 """Requests of the experiment whose earlier attempts' costs are remembered."""

@@ -14,6 +14,28 @@ from penstock_router.domain.lexicon import TextReading
 from penstock_router.domain.word_counts import COUNTS, Count
 
 BUILD_DIMS: Final = 2 * COUNTS + 6
+SCALED_BUILD_DIMS: Final = COUNTS + 6
+_SCALED: Final = np.r_[:COUNTS, 2 * COUNTS : BUILD_DIMS]
+_TYPICAL_COUNTS: Final = {
+    Count.TOKENS: 4.0,
+    Count.WORDS: 3.6,
+    Count.SENTENCES: 1.8,
+    Count.LISTED: 1.0,
+    Count.REVISIONS: 0.3,
+    Count.NUMBERS: 0.6,
+    Count.QUESTIONS: 0.4,
+    Count.CHARACTERS: 5.0,
+    Count.CAPITALS: 2.2,
+    Count.DIGITS: 0.9,
+    Count.RARITY: 6.0,
+    Count.PIECES: 2.0,
+}
+"""Logarithms, about the means over two very different sets of prompts; the others are mostly 0."""
+_TYPICAL: Final = np.array(
+    (*(_TYPICAL_COUNTS.get(count, 0.0) for count in Count), 0.85, 3.0, 10.0, 3.0, 4.0, 2.0),
+    np.float32,
+)
+_SPREAD: Final = np.array((*(3.0 for _ in Count), 0.5, 8.0, 20.0, 12.0, 20.0, 6.0), np.float32)
 
 
 def build_of(reading: TextReading) -> NDArray[np.float32]:
@@ -33,3 +55,12 @@ def build_of(reading: TextReading) -> NDArray[np.float32]:
         min(rest) ** 0.5,
     )
     return made
+
+
+def scaled_build(build: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(SCALED_BUILD_DIMS,): the part that a tenant's own answers teach with, mostly in -1 to 1.
+
+    Counts per word are left out: the logarithms say the same, and fewer numbers are learned faster.
+    """
+    scaled: NDArray[np.float32] = (build[_SCALED] - _TYPICAL) / _SPREAD
+    return scaled
