@@ -30,7 +30,9 @@ NAMES: Final = (
     "edge_fanout",
     "edge_overhead",
     "limits",
+    "router_decision",
     "router_hop",
+    "router_quality",
     "router_throughput",
 )
 
