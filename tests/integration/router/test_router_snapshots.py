@@ -89,7 +89,7 @@ async def test_a_rebuild_that_was_cut_short_claims_nothing(
     """What it has of a lost state by then does not reach the manifest: it is rebuilt again."""
 
     class Away(NatsRequestLog):
-        async def routed(self, tenant: str, request_id: str) -> RequestRouted | None:
+        async def routed(self, *_: str) -> RequestRouted | None:
             raise UnavailableError("Not now.")
 
     await tell(broker, random.Random(1), 12)
