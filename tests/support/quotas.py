@@ -149,8 +149,8 @@ class QuotaRig:
             reserved[*place, "tokens"] += row["tokens"]
             reserved[*place, "microusd"] += row["microusd"]
         for row in await self.postgres.fetch("select * from billing.quota_use"):
-            place = row["tenant"], row["day"], row["unit"]
-            assert (row["settled"], row["reserved"]) == (settled[place], reserved[place]), place
+            sums = row["tenant"], row["day"], row["unit"]
+            assert (row["settled"], row["reserved"]) == (settled[sums], reserved[sums]), sums
 
 
 @contextlib.asynccontextmanager

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.support.billing import Operator, StartBilling, terminal
@@ -157,3 +158,37 @@ async def test_nobody_there(nats_url: str) -> None:
     status, _, err = await Terminal("nats://127.0.0.1:1").run("usage")
     assert status == 1
     assert "cannot be reached" in err
+
+
+async def test_an_operator_sets_and_lifts_quotas(
+    start_billing: StartBilling, operator: Operator, nats_url: str
+) -> None:
+    """Each of them by itself; what was used before counts, and what is no quota changes nothing."""
+    terminal_ = Terminal(nats_url)
+    now = datetime.now(UTC)
+    async with start_billing():
+        await operator.publish(terminal(tokens=(1000, 489), routed_at=now))
+        await operator.caught_up()
+        create = ("tenants", "create", "acme", "--name", "Acme", "--quota", "tokens/day=5000")
+        _, out, _ = await terminal_.run(*create, "--json")
+        assert json.loads(out)["quotas"] == [{"unit": "tokens", "period": "day", "limit": 5000}]
+        more = ("--quota", "tokens/day=9000", "--quota", "microusd/month=1000000")
+        _, out, _ = await terminal_.run("tenants", "update", "acme", *more, "--json")
+        assert [quota["limit"] for quota in json.loads(out)["quotas"]] == [1_000_000, 9000]
+        _, out, _ = await terminal_.run("quotas", "show", "acme", "--json")
+        dear, many = json.loads(out)["quotas"]
+        assert (many["settled"], many["reserved"], many["left"]) == (1489, 0, 7511)
+        assert (dear["unit"], dear["settled"], dear["left"]) == ("microusd", 1234, 998_766)
+        _, out, _ = await terminal_.run("quotas", "show")
+        assert "tokens/day" in out
+        assert "7,511" in out
+        _, out, _ = await terminal_.run(
+            "tenants", "update", "acme", "--no-quota", "tokens/day", "--json"
+        )
+        assert [quota["unit"] for quota in json.loads(out)["quotas"]] == ["microusd"]
+        for odd in ("tokens/day", "tokens/week=1", "tokens=1", "tokens/day=-1", "tokens/day=x"):
+            status, _, err = await terminal_.run("tenants", "update", "acme", "--quota", odd)
+            assert status == 1
+            assert "is no quota" in err
+        _, out, _ = await terminal_.run("quotas", "show", "--json")
+        assert len(json.loads(out)["quotas"]) == 1
