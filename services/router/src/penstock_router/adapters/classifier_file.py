@@ -37,7 +37,7 @@ def load_classifier(path: Path | None = None) -> Classifier:
     try:
         with np.load(io.BytesIO(source.read_bytes()), allow_pickle=False) as arrays:
             return Classifier(_weights(arrays))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         msg = f"{source} is no classifier that this version reads ({error}): train it again."
         raise PermanentError(msg, code="classifier_unreadable") from error
 

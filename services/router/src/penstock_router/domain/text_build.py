@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from penstock_router.domain.lexicon import TextReading
 from penstock_router.domain.word_counts import COUNTS, Count
 
-BUILD_DIMS: Final = 2 * COUNTS + 6
+BUILD_DIMS: Final = 2 * COUNTS + 7
 SCALED_BUILD_DIMS: Final = COUNTS + 6
 _SCALED: Final = np.r_[:COUNTS, 2 * COUNTS : BUILD_DIMS]
 _TYPICAL_COUNTS: Final = {
@@ -42,7 +42,7 @@ def build_of(reading: TextReading) -> NDArray[np.float32]:
     """(BUILD_DIMS,): logarithms of the counts, counts per word, lines, share of distinct words."""
     counts = reading.counts
     lines = reading.line_lengths
-    rest = lines[1:] or (0,)
+    rest = lines[1:-1] or (0,)  # the last one is often no more than a cue
     made = np.empty(BUILD_DIMS, np.float32)
     np.log1p(counts, out=made[:COUNTS])
     np.divide(counts, max(1.0, float(counts[Count.WORDS])), out=made[COUNTS : 2 * COUNTS])
@@ -53,6 +53,7 @@ def build_of(reading: TextReading) -> NDArray[np.float32]:
         (sum(rest) / len(rest)) ** 0.5,
         max(rest) ** 0.5,
         min(rest) ** 0.5,
+        lines[-1] ** 0.5,
     )
     return made
 

@@ -40,6 +40,8 @@ class Count(IntEnum):
     BLANKS = auto()
     MONEY = auto()
     FORMULAS = auto()
+    MAGNITUDE = auto()
+    """Digits of each number, squared: large numbers are more work than many."""
 
 
 COUNTS: Final = len(Count)
@@ -105,4 +107,5 @@ def counts_of(word: str, terms: Sequence[str], pieces: Sequence[int]) -> tuple[f
         word.count("_"),
         among(_MONEY),
         among(_FORMULA),
+        sum(len(term) ** 2 for term in plain if term[0].isdigit()),
     )

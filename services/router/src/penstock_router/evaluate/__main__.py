@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from penstock_router.adapters.lexicon_file import load_lexicon
 from penstock_router.evaluate.offline import offline, offline_over_splits
-from penstock_router.evaluate.outcomes import read_outcomes
+from penstock_router.evaluate.online import judge_online, table_of
+from penstock_router.evaluate.outcomes import features_of_prompts, read_outcomes
 from penstock_router.evaluate.table import table
 from penstock_shared.contracts.errors import PermanentError
 
@@ -49,20 +50,43 @@ def _parser() -> argparse.ArgumentParser:
     judged = parser.add_mutually_exclusive_group(required=True)
     judged.add_argument("--test", type=Path, help="outcomes to judge on")
     judged.add_argument(
-        "--splits", type=int, metavar="N", help="judge on N random halves of --train instead"
+        "--splits", type=_positive, metavar="N", help="judge on N random halves of --train instead"
     )
-    parser.add_argument("--seeds", type=int, default=20, help="runs of the bandit (20)")
+    parser.add_argument(
+        "--seeds", type=_positive, default=20, help="orders of the prompts, for the bandit (20)"
+    )
+    parser.add_argument(
+        "--part", choices=("offline", "online", "both"), default="both", help="which report"
+    )
     parser.add_argument("--json", action="store_true", help="for machines")
     return parser
 
 
 def _report(asked: argparse.Namespace) -> dict[str, Any]:
     rows, lexicon = read_outcomes(asked.train), load_lexicon()
-    if asked.test is None:
-        return {"offline": asdict(offline_over_splits(rows, asked.splits, lexicon, _say))}
-    test = read_outcomes(asked.test)
-    _say(f"training on {len(rows)} outcomes")
-    return {"offline": asdict(offline(rows, test, lexicon))}
+    test = rows if asked.test is None else read_outcomes(asked.test)
+    report: dict[str, Any] = {}
+    if asked.part != "online":
+        _say(f"offline: training on {len(rows)} outcomes")
+        found = (
+            offline(rows, test, lexicon)
+            if asked.splits is None
+            else offline_over_splits(rows, asked.splits, lexicon, _say)
+        )
+        report["offline"] = asdict(found)
+    if asked.part != "offline":
+        _say(f"online: {asked.seeds} orders of {len(test)} prompts for each exchange rate")
+        rates = judge_online(table_of(test, features_of_prompts(test, lexicon)), seeds=asked.seeds)
+        report["online"] = [asdict(rate) for rate in rates]
+    return report
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        msg = "must be at least 1"
+        raise argparse.ArgumentTypeError(msg)
+    return number
 
 
 def _say(what: str) -> None:

@@ -29,6 +29,8 @@ MOST_TEXTS: Final = 8_000
 _RIDGE: Final = 25.0
 _WORDS: Final = 1.0
 _LANDMARKS: Final = 512
+_LEAST_SPREAD: Final = 0.02
+"""What hardly varied in training tells nothing when it does later."""
 _JITTER: Final = 1e-4
 _CURVE_BINS: Final = 20
 _UNFAMILIAR: Final = 0.002
@@ -70,7 +72,8 @@ def train(
     sight = _sight(features)
     words = _words(sight, features)
     seen = np.stack([sight.seen(each) for each in features])
-    chosen = rng.permutation(len(seen))[:_LANDMARKS]
+    # The other half tells how far from a landmark a text may be.
+    chosen = rng.permutation(len(seen))[: min(_LANDMARKS, len(seen) // 2)]
     kernels = [_kernel(shape, seen[chosen]) for shape in _KERNELS]
     near = [kernel.near(seen) for kernel in kernels]
     inner = [_inverse(kernel, seen[chosen]) for kernel in kernels]
@@ -82,7 +85,7 @@ def train(
     inverse = linalg.inv(gram, overwrite_a=True, check_finite=False)
     alpha = inverse @ (right - base)
     left_out = right - alpha / np.diag(inverse)[:, None]
-    nearest = np.delete(near[-1], chosen, axis=0).max(1, initial=0.0)
+    nearest = np.delete(near[-1], chosen, axis=0).max(1)
     weights = Weights(
         models=models,
         sight=sight,
@@ -97,14 +100,14 @@ def train(
         ),
         base=base.astype(np.float32),
         curves=tuple(_curve(left_out[:, at], right[:, at]) for at in range(right.shape[1])),
-        least_familiar=float(np.quantile(nearest, _UNFAMILIAR)) if len(nearest) else 0.0,
+        least_familiar=float(np.quantile(nearest, _UNFAMILIAR)),
     )
     return Trained(weights, left_out, right)
 
 
 def _sight(features: Sequence[Features]) -> Sight:
     seen = np.stack([np.concatenate((each.build, each.text)) for each in features])
-    spread = np.maximum(seen.std(0), 1e-3)
+    spread = np.maximum(seen.std(0), _LEAST_SPREAD)
     spread[BUILD_DIMS:] = 1
     found = np.bincount(np.concatenate([hashed_words(each) for each in features]), minlength=HASHED)
     rarity = np.where(found > 1, np.log((len(features) + 1) / (found + 1)) + 1, 0)
