@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from nats.aio.msg import Msg
@@ -27,6 +28,7 @@ from penstock_router.adapters.queue_poll import QueuePoll
 from penstock_router.adapters.sweeper import Sweeper
 from penstock_router.adapters.tasks import Tasks
 from penstock_router.domain.breakers import Breakers
+from penstock_router.domain.classifier import Classifier
 from penstock_router.domain.learned import Learned
 from penstock_router.domain.modes import Modes
 from penstock_router.domain.open_requests import OpenRequests
@@ -43,6 +45,7 @@ from penstock_router.settings import Settings
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.envelope import TRACEPARENT
+from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.models import ModelRecord
 from penstock_shared.contracts.requests import Accepted, Rejected
 from penstock_shared.contracts.streams import INGRESS_CONSUMER, Bucket
@@ -56,6 +59,7 @@ from penstock_shared.runtime.postgres import Postgres
 from penstock_shared.runtime.provision import provision, provision_volatile
 from penstock_shared.runtime.redis_rate_limit import RedisRateLimiter
 from penstock_shared.runtime.replies import ReplyServer
+from penstock_shared.runtime.telemetry import log
 
 _INGRESS_CREDIT: Final = 256
 _POSTGRES_CONNECTIONS: Final = 2
@@ -126,7 +130,7 @@ class App:
             models=self._models,
             learned=self._learned,
             lexicon=load_lexicon(),
-            classifier=load_classifier(),
+            classifier=_classifier(settings.classifier_file),
             confidences=load_confidences(),
             breakers=Breakers(),
             modes=self._modes,
@@ -307,6 +311,16 @@ class App:
         while True:
             await room.acquire()
             self._front_door.spawn(handle(await self._ingress.get()))
+
+
+def _classifier(path: Path | None) -> Classifier:
+    """Without one the plain rule decides until something is learned: no reason not to start."""
+    try:
+        return load_classifier(path)
+    except PermanentError as error:
+        metrics.CLASSIFIER_MISSING.set(1)
+        log().error("classifier.unreadable", why=error.message)
+        return Classifier()
 
 
 def create_app(settings: Settings) -> App:

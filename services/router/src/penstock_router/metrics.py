@@ -103,3 +103,6 @@ COST: Final = Gauge(
     ["kind"],
 )
 COST_RATIO: Final = Gauge("router_expected_vs_actual_cost_ratio", "Actual over expected cost.")
+CLASSIFIER_MISSING: Final = Gauge(
+    "router_classifier_missing", "1: the classifier's file cannot be read, the plain rule decides."
+)

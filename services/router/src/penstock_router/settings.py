@@ -31,3 +31,5 @@ class Settings(LimitSettings):
     """Jobs that may wait for a model whose record sets no limit of its own."""
     snapshot_every_s: Annotated[float, Field(gt=0)] = 60.0
     """How often what was learned is kept in the bucket `router`; a start reads the rest anew."""
+    classifier_file: Path | None = None
+    """Of models of your own (`python -m penstock_router.evaluate --help`); else the package's."""
