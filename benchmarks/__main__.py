@@ -30,6 +30,7 @@ NAMES: Final = (
     "edge_fanout",
     "edge_overhead",
     "limits",
+    "quota_reservations",
     "router_decision",
     "router_hop",
     "router_quality",
