@@ -71,9 +71,10 @@ async def admit(
     """As realtime: sealed, on `admitted`. `plain` is what is sealed instead of a conversation."""
     ring = keyring or Keyring(ROOT, kv.BucketStore(broker, Bucket.DATA_KEYS), SystemClock())
     told = conversation("hello there").to_seal() if plain is None else plain
-    sealed = await ring.seal(tenant, "u1", request_id, "content", told)
-    fields = {"request_id": request_id, "key_id": "k1", "data_subject": "u1", "content": sealed}
-    admission = Admission.model_validate(fields | changes)
+    fields: dict[str, object] = {"request_id": request_id, "key_id": "k1", "data_subject": "u1"}
+    fields |= changes
+    sealed = await ring.seal(tenant, str(fields["data_subject"]), request_id, "content", told)
+    admission = Admission.model_validate({"content": sealed} | fields)
     reply = await broker.request(
         subjects.admitted(tenant), admission.model_dump_json().encode(), timeout_s=5
     )

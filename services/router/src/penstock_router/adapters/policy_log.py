@@ -30,7 +30,7 @@ _RETRY_S: Final = 0.5
 class PolicyRecord(BaseModel):
     """The copy of a tenant's last policy."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
     log: str
     """When the event log was made: a copy of another one's fact is none."""
@@ -145,6 +145,8 @@ class PolicyLog:
 
     def _parse(self, key: str, entry: StoredMessage) -> PolicyRecord | None:
         """A copy of this log's; None: it is of another one, or spoilt, and is to be replaced."""
+        if not entry.data:
+            return None  # it was purged
         try:
             record = PolicyRecord.model_validate_json(entry.data)
         except ValidationError:

@@ -4,8 +4,8 @@ A canary ends by sequential tests on failures (`betting.py`), so that it may be 
 every outcome:
 
 - rolled back, when that the candidate fails no more often than the baseline is refuted: wrongly
-  with a probability of at most `FALSE_ROLLBACK`. Most of it goes to one planned look, an exact
-  test at `LOOK_AT` observations of the candidate, the rest to a bet that is settled all the time;
+  with a probability of at most `FALSE_ROLLBACK`. Most of it goes to planned looks, exact tests at
+  `LOOKS_AT` observations of the candidate, the rest to a bet that is settled all the time;
 - promoted, when that it fails more often by `MARGIN` or more is refuted, and its latency and its
   cost are within `LATENCY_MARGIN` and `COST_MARGIN` of the baseline's by confidence bounds that
   hold at any time: each wrongly with a probability of at most `FALSE_PROMOTION`.
@@ -22,10 +22,12 @@ from penstock_router.domain.betting import Belief, Bet, Tally, fisher_tail
 from penstock_router.domain.outcome import Arm
 from penstock_shared.contracts.routing import Experiment
 
-FALSE_ROLLBACK: Final = 0.008
-_BY_LOOK: Final = 0.006
-LOOK_AT: Final = 425
-"""What has come of 500 requests when 15 % of the outcomes are late or missing."""
+FALSE_ROLLBACK: Final = 0.0095
+_BY_LOOK: Final = 0.0035
+"""Of that, for each look."""
+LOOKS_AT: Final = (425, 500)
+"""The first is what has come of 500 requests when 15 % of the outcomes are late or missing."""
+_BY_BET: Final = FALSE_ROLLBACK - len(LOOKS_AT) * _BY_LOOK
 FALSE_PROMOTION: Final = 0.05
 MARGIN: Final = 0.02
 """A failure rate that is higher by less than this is taken for not worse."""
@@ -99,8 +101,8 @@ class Trial:
     """Against: the candidate fails no more often."""
     not_worse: Bet = field(default_factory=lambda: Bet(MARGIN, _NOT_WORSE))
     """Against: it fails more often by `MARGIN` or more."""
-    look_p: float | None = None
-    """The p-value at the planned look; None before."""
+    look_ps: list[float] = field(default_factory=list)
+    """The p-values at the planned looks that have been."""
 
     def ended(self, arm: Arm, *, failed: bool, cost_microusd: int, latency_ms: float) -> None:
         """A request came to its end, with all its attempts; one that was cancelled tells nothing.
@@ -145,8 +147,8 @@ class Trial:
             block.baseline_failures += failed
         if block.is_block:
             self._settle()
-        if self.look_p is None and self.settled.candidate + block.candidate >= LOOK_AT:
-            self.look_p = fisher_tail(self.settled + block)
+        if self.settled.candidate + self.block.candidate in LOOKS_AT[len(self.look_ps) :]:
+            self.look_ps.append(fisher_tail(self.settled + self.block))
 
     def _settle(self) -> None:
         rate = self.settled.baseline_rate
@@ -159,7 +161,12 @@ class Trial:
         """All of it, as JSON can hold it without loss."""
         parts = (self.baseline, self.candidate, self.block, self.settled)
         wealths = (list(self.worse.wealths), list(self.not_worse.wealths))
-        return [self.experiment, *(list(astuple(part)) for part in parts), *wealths, self.look_p]
+        return [
+            self.experiment,
+            *(list(astuple(part)) for part in parts),
+            *wealths,
+            list(self.look_ps),
+        ]
 
     @classmethod
     def load(cls, data: list[Any]) -> Trial:
@@ -169,14 +176,14 @@ class Trial:
             ValueError: it is something else, or of a release that counted something else.
         """
         try:
-            experiment, baseline, candidate, block, settled, worse, not_worse, look_p = data
+            experiment, baseline, candidate, block, settled, worse, not_worse, look_ps = data
             trial = cls(
                 experiment,
                 ArmStats(*baseline),
                 ArmStats(*candidate),
                 Tally(*block),
                 Tally(*settled),
-                look_p=look_p,
+                look_ps=list(look_ps),
             )
             trial.worse.resume(worse)
             trial.not_worse.resume(not_worse)
@@ -211,8 +218,8 @@ def verdict(trial: Trial, experiment: Experiment) -> Verdict | None:
 
 
 def _is_worse(trial: Trial) -> bool:
-    seen = trial.look_p is not None and trial.look_p <= _BY_LOOK
-    return seen or trial.worse.log_wealth >= -math.log(FALSE_ROLLBACK - _BY_LOOK)
+    seen = min(trial.look_ps, default=1.0) <= _BY_LOOK
+    return seen or trial.worse.log_wealth >= -math.log(_BY_BET)
 
 
 def _evidence(trial: Trial) -> dict[str, float]:
@@ -224,7 +231,8 @@ def _evidence(trial: Trial) -> dict[str, float]:
         "log_wealth_against_no_worse": round(trial.worse.log_wealth, 3),
         "log_wealth_against_worse_by_margin": round(trial.not_worse.log_wealth, 3),
     }
-    return evidence if trial.look_p is None else evidence | {"look_p": trial.look_p}
+    looks = zip(LOOKS_AT, trial.look_ps, strict=False)
+    return evidence | {f"p_at_{requests}": p for requests, p in looks}
 
 
 def _latency_ratio_bound(trial: Trial) -> float:
