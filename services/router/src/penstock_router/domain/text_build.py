@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from penstock_router.domain.lexicon import TextReading
 from penstock_router.domain.word_counts import COUNTS, Count
 
-BUILD_DIMS: Final = 2 * COUNTS + 7
-SCALED_BUILD_DIMS: Final = COUNTS + 6
+_LINES: Final = 7
+BUILD_DIMS: Final = 2 * COUNTS + _LINES
+SCALED_BUILD_DIMS: Final = COUNTS + _LINES
 _SCALED: Final = np.r_[:COUNTS, 2 * COUNTS : BUILD_DIMS]
 _TYPICAL_COUNTS: Final = {
     Count.TOKENS: 4.0,
@@ -32,10 +33,12 @@ _TYPICAL_COUNTS: Final = {
 }
 """Logarithms, about the means over two very different sets of prompts; the others are mostly 0."""
 _TYPICAL: Final = np.array(
-    (*(_TYPICAL_COUNTS.get(count, 0.0) for count in Count), 0.85, 3.0, 10.0, 3.0, 4.0, 2.0),
+    (*(_TYPICAL_COUNTS.get(count, 0.0) for count in Count), 0.85, 3.0, 10.0, 3.0, 4.0, 2.0, 4.0),
     np.float32,
 )
-_SPREAD: Final = np.array((*(3.0 for _ in Count), 0.5, 8.0, 20.0, 12.0, 20.0, 6.0), np.float32)
+_SPREAD: Final = np.array(
+    (*(3.0 for _ in Count), 0.5, 8.0, 20.0, 12.0, 20.0, 6.0, 12.0), np.float32
+)
 
 
 def build_of(reading: TextReading) -> NDArray[np.float32]:
