@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 from pydantic import SecretStr
 from tests.support.billing import failed_attempt
@@ -275,3 +278,35 @@ async def test_lost_reservations_come_back_from_the_log(rig: QuotaRig) -> None:
         await rig.ledger.restore([known, lost, over, routed(7, of="globex")])
     state = await rig.state()
     assert (state.settled, state.reserved, await rig.open_rows()) == (1, 35, 3)
+
+
+async def test_a_routers_own_role_reserves_and_sees_nothing_else(
+    rig: QuotaRig, postgres_dsn: str
+) -> None:
+    """Two functions are all that production grants it: accounts and usage stay billing's (I8)."""
+    acme = await rig.set_quotas(tenant("acme", "tokens/day=100"))
+    role = f"router_{secrets.token_hex(4)}"
+    await rig.postgres.fetch(f"create role {role} login password 'x'")
+    parts = urlsplit(postgres_dsn)
+    own = parts._replace(netloc=f"{role}:x@{parts.hostname}:{parts.port}").geturl()
+    postgres = await Postgres.connect(SecretStr(own), name="router", connections=1)
+    gate = PostgresQuotas(postgres, SystemClock())
+    with pytest.raises(UnavailableError):  # nothing is granted yet
+        await gate.reserve(acme, routed(10))
+    for grant in (
+        "usage on schema billing",
+        "execute on function billing.reserve(jsonb)",
+        "execute on function billing.overdue_reservations"
+        "(timestamptz, timestamptz, text, uuid, integer)",
+    ):
+        await rig.postgres.fetch(f"grant {grant} to {role}")
+    await gate.reserve(acme, routed(10))
+    assert len(await gate.overdue(datetime.now(UTC) + timedelta(hours=1), None)) == 1
+    for table in ("tenants", "api_keys", "usage", "reservations", "quota_use"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await postgres.fetch(f"select * from billing.{table}")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await postgres.fetch("select billing.restore('[]')")
+    await gate.stop()
+    await rig.postgres.fetch(f"drop owned by {role}")
+    await rig.postgres.fetch(f"drop role {role}")
