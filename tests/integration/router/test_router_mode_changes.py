@@ -63,6 +63,10 @@ async def mode_facts(broker: Broker) -> list[str]:
         told[message.headers["ce-id"]] = fact.mode.value
 
 
+async def has_told(broker: Broker, *modes: str) -> bool:
+    return await mode_facts(broker) == list(modes)
+
+
 async def limit_events(broker: Broker, messages: int) -> None:
     """EVENTS takes so many messages and no more; -1 is no limit."""
     config = (await broker.jetstream.stream_info(EVENTS)).config
@@ -98,11 +102,22 @@ async def test_a_log_that_takes_no_writes_makes_the_router_read_only(
 
     await eventually(accepted)
     assert router.degradation()["mode"] == "full"
+    await eventually(lambda: has_told(broker, "read-only", "full"))
 
-    async def told() -> bool:
-        return await mode_facts(broker) == ["read-only", "full"]
 
-    await eventually(told)
+async def test_requests_that_cannot_be_written_are_no_broken_log(
+    broker: Broker, router: App
+) -> None:
+    """I8: however many writes of tenants fail, one of the router's own that works says it is up."""
+    for _ in range(100):
+        router._modes.wrote(None)
+
+    async def proved() -> bool:
+        return not router._modes.wants_proof
+
+    await eventually(proved)
+    assert router.degradation()["mode"] == "full"
+    assert await has_told(broker, "full")
 
 
 async def test_readyz_tells_the_mode_while_the_broker_is_away(
@@ -145,9 +160,9 @@ async def test_readyz_tells_the_mode_while_the_broker_is_away(
             await proxy.mend()
             await eventually(lambda: told(200, "full"))
             assert 'router_mode{mode="full"} 1.0' in (await http.get("/metrics")).text
+            await eventually(lambda: has_told(broker, "read-only", "full"))
         finally:
             await process.stop()
-    assert await mode_facts(broker) == ["read-only", "full"]
 
 
 async def test_failures_open_the_breaker_of_the_tenant_that_had_them(
@@ -196,8 +211,4 @@ async def test_dearer_models_that_are_away_leave_the_cheapest(
     await eventually(lambda: is_in("cheap-only"))
     await put_model(broker, large)
     await eventually(lambda: is_in("full"))
-
-    async def told() -> bool:
-        return await mode_facts(broker) == ["cheap-only", "full"]
-
-    await eventually(told)
+    await eventually(lambda: has_told(broker, "cheap-only", "full"))

@@ -27,10 +27,11 @@ _EVERY_S: Final = 1.0
 
 
 class ModeWatch:
-    """Keeps `modes`; the fact of a change is also the write that shows whether the log is back.
+    """Keeps `modes`; the fact of the last change is also the write that shows how the log does.
 
-    What could not be written is tried again with every look, the latest change alone: a fact may
-    stand twice, with the same id.
+    It is tried before every look that would otherwise find the log gone, so that requests which
+    cannot be written, whatever one tenant has put into them, make the router read-only for nobody
+    (I8). A fact may therefore stand twice, with the same id.
     """
 
     def __init__(
@@ -76,8 +77,8 @@ class ModeWatch:
 
     async def _keep_looking(self) -> None:
         while True:
-            self.look()
             await self._tell()
+            self.look()
             await asyncio.sleep(_EVERY_S)
 
     def look(self) -> None:
