@@ -27,6 +27,14 @@ from penstock_shared.runtime.postgres import Postgres
 
 NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
 
+OVERDUE = "billing.overdue_reservations(timestamptz, timestamptz, text, uuid, integer)"
+GRANTED = (
+    "usage on schema billing",
+    "execute on function billing.reserve(jsonb)",
+    f"execute on function {OVERDUE}",
+)
+"""To routers, as billing's README says."""
+
 
 @pytest.fixture
 async def rig(postgres_dsn: str) -> AsyncIterator[QuotaRig]:
@@ -293,20 +301,16 @@ async def test_a_routers_own_role_reserves_and_sees_nothing_else(
     gate = PostgresQuotas(postgres, SystemClock())
     with pytest.raises(UnavailableError):  # nothing is granted yet
         await gate.reserve(acme, routed(10))
-    for grant in (
-        "usage on schema billing",
-        "execute on function billing.reserve(jsonb)",
-        "execute on function billing.overdue_reservations"
-        "(timestamptz, timestamptz, text, uuid, integer)",
-    ):
-        await rig.postgres.fetch(f"grant {grant} to {role}")
+    for granted in GRANTED:
+        await rig.postgres.fetch(f"grant {granted} to {role}")
     await gate.reserve(acme, routed(10))
     assert len(await gate.overdue(datetime.now(UTC) + timedelta(hours=1), None)) == 1
     for table in ("tenants", "api_keys", "usage", "reservations", "quota_use"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await postgres.fetch(f"select * from billing.{table}")
+            await postgres.fetch(f"table billing.{table}")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await postgres.fetch("select billing.restore('[]')")
     await gate.stop()
-    await rig.postgres.fetch(f"drop owned by {role}")
+    for granted in GRANTED:
+        await rig.postgres.fetch(f"revoke {granted} from {role}")
     await rig.postgres.fetch(f"drop role {role}")
