@@ -19,7 +19,7 @@ from penstock_router.domain.choice import Option, choose, draw_of
 from penstock_router.domain.classifier import Classifier
 from penstock_router.domain.confidence import Confidences
 from penstock_router.domain.experiments import arm_of
-from penstock_router.domain.features import Features, unpack_context
+from penstock_router.domain.features import Features
 from penstock_router.domain.learned import TenantLearned
 from penstock_router.domain.modes import Modes
 from penstock_router.domain.outcome import Arm
@@ -190,13 +190,13 @@ def _prospects(
     min_confidence: float | None,
 ) -> list[_Prospect]:
     """What is expected of each model: by the classifier, or else by the rule, and by experience."""
-    x = unpack_context(asked.features.context())
+    x = asked.features.vector()
     shape = asked.features.shape()
     prospects = []
     for rank, model in enumerate(able):
-        classified_p = platform.classifier.p_correct(asked.features, model)
-        presumed_p = presumed_p_correct(asked.features, rank, len(able))
-        prior_p = presumed_p if classified_p is None else classified_p
+        prior_p = classified_p = platform.classifier.p_correct(asked.features, model)
+        if prior_p is None:
+            prior_p = presumed_p_correct(asked.features, rank, len(able))
         estimate = learned.estimate(model.name, x, prior_p)
         check = NO_CHECK
         if asked.checked:
@@ -300,7 +300,7 @@ def _numbers(
     features, load = asked.features, platform.loads.get(model.name)
     return {
         **features.as_numbers(),
-        "novelty_score": round(learned.novelty(unpack_context(features.context())), 4),
+        "novelty_score": round(learned.novelty(features.vector()), 4),
         "historical_failure_rate": round(learned.failure_rate(features.shape(), model.name), 4),
         "lane": list(Lane).index(asked.lane),
         "queue_ahead": 0 if load is None else load.ahead_of(asked.lane),

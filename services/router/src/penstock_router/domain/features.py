@@ -97,14 +97,26 @@ class Features:
 
     def shape(self) -> str:
         """Of the task: one of a few dozen words, by which failures are counted."""
-        strictness = _band(self.json_schema_strictness, _STRICTNESS_BANDS, "strict")
-        length = _band(self.token_count, _LENGTH_BANDS, "huge")
-        main = next((word for flag, word in _MAIN if flag & self.domain_flags), "plain")
-        return f"{strictness}-{length}-{main}"
+        return self._shape
 
     def context(self) -> str:
         """The context vector, eight bits a number, base64: what is logged and decided on."""
         return self._packed
+
+    def vector(self) -> NDArray[np.float64]:
+        """The numbers of `context`, as whoever reads the log sees them."""
+        return self._vector
+
+    @cached_property
+    def _vector(self) -> NDArray[np.float64]:
+        return unpack_context(self._packed)
+
+    @cached_property
+    def _shape(self) -> str:
+        strictness = _band(self.json_schema_strictness, _STRICTNESS_BANDS, "strict")
+        length = _band(self.token_count, _LENGTH_BANDS, "huge")
+        main = next((word for flag, word in _MAIN if flag & self.domain_flags), "plain")
+        return f"{strictness}-{length}-{main}"
 
     @cached_property
     def _packed(self) -> str:
