@@ -1,0 +1,120 @@
+"""What is reserved is a bound: of tokens, of money, for every kind of model (I4)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from tests.support.quotas import quota, routed
+from tokenizers import normalizers
+
+from penstock_router.domain.reserves import reserves_of
+from penstock_shared.contracts.account_commands import UpdateTenant
+from penstock_shared.contracts.models import ModelKind, ModelRecord
+from penstock_shared.contracts.quotas import QuotaPeriod, period_end, period_start
+from penstock_shared.contracts.requests import ChatMessage, Content, Sampling
+from penstock_shared.contracts.reservations import reservations_json
+from penstock_shared.contracts.usage import Price, Usage, cost_microusd
+
+UNLIMITED = 10**9
+NORMALISERS = [
+    normalizers.Sequence([form(), *lower])
+    for form in (normalizers.NFC, normalizers.NFD, normalizers.NFKC, normalizers.NFKD)
+    for lower in ([], [normalizers.Lowercase()])
+]
+
+
+def model(
+    context: int, kind: ModelKind = ModelKind.TEXT, prices: tuple[int, int] = (100, 200)
+) -> ModelRecord:
+    return ModelRecord(
+        name="small",
+        version="1",
+        kind=kind,
+        parameters=1,
+        context_tokens=context,
+        price=Price(input_microusd_per_1k=prices[0], output_microusd_per_1k=prices[1]),
+    )
+
+
+def said(*texts: str) -> Content:
+    return Content(messages=tuple(ChatMessage(role="user", content=text) for text in texts))
+
+
+@given(text=st.text(max_size=300))
+@example("\ufdfa" * 50)  # a ligature of 3 bytes that becomes 33
+@example("\u0130\u023a" * 50)  # letters that are longer in lower case
+@example("\ud55c\uae00" * 50)  # Hangul, taken apart
+def test_no_normaliser_makes_more_bytes_than_are_reserved(text: str) -> None:
+    """A tokenizer that knows nothing makes a token of each byte, after whatever normal form."""
+    (reserve,) = reserves_of(said(text), Sampling(max_output_tokens=1), [model(UNLIMITED)])
+    for normaliser in NORMALISERS:
+        assert len(normaliser.normalize_str(text).encode()) < reserve.tokens
+
+
+@given(
+    size=st.integers(0, 400),
+    context=st.integers(1, 1_000),
+    wanted=st.none() | st.integers(1, 1_000),
+    prices=st.tuples(st.integers(0, 5_000), st.integers(0, 5_000)),
+    data=st.data(),
+)
+def test_no_use_that_a_worker_allows_is_dearer(
+    size: int,
+    context: int,
+    wanted: int | None,
+    prices: tuple[int, int],
+    data: st.DataObject,
+) -> None:
+    """A prompt within the context, an answer within what it leaves and what was asked for."""
+    record = model(context, prices=prices)
+    (reserve,) = reserves_of(said("x" * size), Sampling(max_output_tokens=wanted), [record])
+    prompt = data.draw(st.integers(0, min(context, size + 256)))
+    answer = data.draw(st.integers(0, min(context - prompt, wanted or context)))
+    used = Usage(input_tokens=prompt, output_tokens=answer)
+    assert prompt + answer <= reserve.tokens <= context
+    assert cost_microusd(used, record.price) <= reserve.microusd
+
+
+def test_each_kind_and_each_attempt_has_its_own_bound() -> None:
+    """Texts to embed have a context each and no answer; a translation has one on each side."""
+    texts = Content(texts=("a" * 100, "b" * 2_000))
+    sampling = Sampling(max_output_tokens=50)
+    (embedded,) = reserves_of(texts, sampling, [model(512, ModelKind.EMBEDDING)])
+    assert embedded.tokens == 116 + 512
+    (translated,) = reserves_of(
+        Content(texts=("b" * 2_000,)), sampling, [model(512, ModelKind.TRANSLATION)]
+    )
+    assert translated.tokens == 512 + 50
+    plan = reserves_of(said("hello"), Sampling(), [model(64), model(4_096)])
+    assert [(one.attempt, one.tokens) for one in plan] == [(1, 64), (2, 4_096)]
+
+
+def test_a_reservation_says_what_its_attempts_fact_will() -> None:
+    """Each attempt with its own model, by tenant and by the UTC day of the acceptance."""
+    late = datetime(2026, 1, 31, 23, 30, tzinfo=UTC)
+    request = routed(10, 20, accepted_at=late)
+    text = reservations_json([request, routed(5, of="globex", accepted_at=late)])
+    assert '"tenant": "acme", "day": "2026-01-31"' in text
+    assert '"tenant": "globex"' in text
+    assert text.count('"model": "large"') == 1
+
+
+def test_periods_are_utc_days_and_months() -> None:
+    """Wherever the clock is read, and at the end of a year, too."""
+    tokyo = datetime(2027, 1, 1, 3, tzinfo=UTC).astimezone(tz=None) - timedelta(hours=6)
+    assert period_start(QuotaPeriod.DAY, tokyo) == datetime(2026, 12, 31, tzinfo=UTC)
+    assert period_start(QuotaPeriod.MONTH, tokyo) == datetime(2026, 12, 1, tzinfo=UTC)
+    for period in QuotaPeriod:
+        assert period_end(period, tokyo) == datetime(2027, 1, 1, tzinfo=UTC)
+
+
+def test_one_quota_for_each_unit_and_period() -> None:
+    """In whatever order they are sent, the record is the same."""
+    both = (quota("tokens/day=1"), quota("requests/day=2"))
+    assert UpdateTenant(tenant="acme", quotas=both).quotas == both[::-1]
+    with pytest.raises(ValidationError, match="one quota for each unit and period"):
+        UpdateTenant(tenant="acme", quotas=(quota("tokens/day=1"), quota("tokens/day=2")))
