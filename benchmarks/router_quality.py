@@ -1,7 +1,9 @@
 """What the router's decisions are worth: on RouteLLM's outcomes, and on the reference models' own.
 
 A small form of `python -m penstock_router.evaluate`. RouteLLM's prompts: the classifier is trained
-on a random half and judged on the other. The reference models' messages, all grades in equal
+on a random half and judged on the other; the bandit starts from nothing, answers every prompt once
+and pays for its exploring, at exchange rates where there is something to learn. The reference
+models' messages, all grades in equal
 shares: every way to route has its knobs tuned on one half, to the best quality within the budget,
 and is judged on the other; costs are measured processor time, failed attempts included. Once with
 the time as a worker spends it, which hears of every token, and once with the engine's alone.
@@ -10,6 +12,7 @@ the time as a worker spends it, which hears of every token, and once with the en
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +29,9 @@ from benchmarks.harness.report import Aim, Grid, Options, Report
 from penstock_router.adapters.lexicon_file import load_lexicon
 from penstock_router.domain.lexicon import Lexicon
 from penstock_router.evaluate.offline import Interval, offline_over_splits
-from penstock_router.evaluate.outcomes import read_outcomes
+from penstock_router.evaluate.online import OnlineReport, judge_online, table_of
+from penstock_router.evaluate.outcomes import Outcomes as Rows
+from penstock_router.evaluate.outcomes import features_of_prompts, read_outcomes
 
 ROUTELLM: Final = Path(__file__).parents[2] / "shared/data/routellm/outcomes.jsonl.gz"
 PLANS: Final = "plans"
@@ -40,6 +45,8 @@ _AIMS: Final = (
     ("mmlu.apgr", 0.70, "APGR on MMLU prompts"),
     ("gsm8k.apgr", 0.63, "APGR on GSM8K prompts"),
 )
+RATES: Final = (1.5, 2.0, 3.0, 5.0)
+"""What a wrong answer costs, in units of how much a strong one costs more."""
 _CPT50_AIM: Final = 0.28
 _ECE_AIM: Final = 0.03
 
@@ -56,10 +63,13 @@ def run(options: Options) -> Report:
     }
     aims = [_aim(cost, ways[PLANS]) for cost, ways in reached.items()]
     if ROUTELLM.exists():
-        measures = _routellm(lexicon, splits)
-        grids.append(_measured(measures, splits))
+        rows = read_outcomes(ROUTELLM)
+        measures = offline_over_splits(rows, splits, lexicon, lambda _: None).measures
+        online = _bandit(rows, lexicon, splits)
+        grids += [_measured(measures, splits), _bandits(online, splits)]
         figures["routellm"] = {name: found.mean for name, found in measures.items()}
-        aims += _classifier_aims(measures)
+        figures["bandit"] = [asdict(each) for each in online]
+        aims += [*_classifier_aims(measures), _bandit_aim(online)]
     return Report(name="router_quality", grids=grids, figures=figures, aims=aims)
 
 
@@ -69,9 +79,34 @@ def _reference(lexicon: Lexicon, cost: str, splits: int) -> Mapping[str, Sequenc
     return {name: [each[name] for each in found] for name in found[0]}
 
 
-def _routellm(lexicon: Lexicon, splits: int) -> Mapping[str, Interval]:
-    rows = read_outcomes(ROUTELLM)
-    return offline_over_splits(rows, splits, lexicon, lambda _: None).measures
+def _bandit(rows: Rows, lexicon: Lexicon, orders: int) -> Sequence[OnlineReport]:
+    return judge_online(
+        table_of(rows, features_of_prompts(rows, lexicon)), seeds=orders, rates=RATES
+    )
+
+
+def _bandits(online: Sequence[OnlineReport], orders: int) -> Grid:
+    return Grid(
+        f"RouteLLM's outcomes, the bandit from nothing; cost and penalty, {orders} orders",
+        ("error costs", "bandit", "best of four", "oracle", "gain", "orders won"),
+        tuple(
+            (
+                f"{each.rate:g} strong answers",
+                f"{each.bandit:.2f}",
+                f"{min(*each.always, each.random, each.best_single):.2f}",
+                f"{each.oracle:.2f}",
+                f"{each.gain:.1%}",
+                f"{each.orders_won:.0%}",
+            )
+            for each in online
+        ),
+    )
+
+
+def _bandit_aim(online: Sequence[OnlineReport]) -> Aim:
+    worst = min(each.gain for each in online)
+    text = "the bandit beats always cheap, always strong, random and best single at every rate"
+    return Aim(text, f"by {worst:.1%} at least", worst > 0)
 
 
 def _figures(found: Sequence[Reached]) -> dict[str, float]:

@@ -236,10 +236,10 @@ def compare(seen: Outcomes, seed: int, ways: Iterable[Way] = WAYS) -> Mapping[st
     halves = np.array_split(rng.permutation(len(seen.right)), 2)
     tuning, judging = (seen.take(half) for half in halves)
     trained = train(tuning.features, tuning.right, {model.name: "1" for model in _MODELS})
-    left_out = np.column_stack(
+    left_out = np.array(
         [
-            np.interp(trained.scores[:, at], curve.scores, curve.shares)
-            for at, curve in enumerate(trained.weights.curves)
+            [curve(score) for curve, score in zip(trained.weights.curves, row, strict=True)]
+            for row in trained.scores.tolist()
         ]
     )
     known = Scenery(tuning, left_out, tuning)
