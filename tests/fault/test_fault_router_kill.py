@@ -18,6 +18,7 @@ import pytest
 from pydantic import BaseModel
 from tests.support.learning import forget_snapshots, learning, tell
 from tests.support.ledger import assert_once, wait_until_ended
+from tests.support.quotas import quota_rig, tenant
 from tests.support.router import admit, put_tenant
 from tests.support.service_process import ServiceProcess
 from tests.support.two_models import ASKED, PLAN, SCHEMA, put_two_models
@@ -25,11 +26,14 @@ from tests.support.worker_rig import TENANT, WorkerRig, until
 
 from penstock_router.app import create_app
 from penstock_router.domain.learned import Learned
+from penstock_router.handlers import orphans
 from penstock_router.settings import Settings
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.errors import PenstockError
 from penstock_shared.contracts.requests import (
+    TERMINAL_TYPES,
     Accepted,
+    RequestEnded,
     RequestRouted,
     Status,
 )
@@ -40,7 +44,7 @@ from penstock_shared.contracts.routing import (
     SetPolicy,
     ShowPolicy,
 )
-from penstock_shared.contracts.streams import JOBS, Bucket
+from penstock_shared.contracts.streams import EVENTS, JOBS, Bucket
 from penstock_shared.runtime import kv
 from penstock_shared.runtime.broker import Broker
 
@@ -99,13 +103,25 @@ async def killed(router: ServiceProcess) -> None:
         assert await router.died() == signal.SIGKILL
 
 
-async def ask_until_it_dies(rig: WorkerRig, router: ServiceProcess, request_id: str) -> None:
+async def ended_fact(rig: WorkerRig, request_id: str) -> RequestEnded:
+    subject = subjects.request_event(TENANT, request_id)
+    async with asyncio.timeout(20):
+        while True:
+            message = await rig.broker.last_message(EVENTS, subject)
+            if message is not None and message.event_type in TERMINAL_TYPES:
+                return RequestEnded.model_validate_json(message.data)
+            await asyncio.sleep(0.05)
+
+
+async def ask_until_it_dies(
+    rig: WorkerRig, router: ServiceProcess, request_id: str, **changes: Any
+) -> None:
     """Submit until the router is there; it does not live to answer."""
 
     async def keep_asking() -> None:
         while True:
             with contextlib.suppress(PenstockError):
-                pytest.fail(f"it answered: {await ask(rig, request_id)}")
+                pytest.fail(f"it answered: {await ask(rig, request_id, **changes)}")
             await asyncio.sleep(0.1)
 
     dying, asking = asyncio.create_task(killed(router)), asyncio.create_task(keep_asking())
@@ -116,8 +132,9 @@ async def ask_until_it_dies(rig: WorkerRig, router: ServiceProcess, request_id: 
     await dying
 
 
-async def ask(rig: WorkerRig, request_id: str) -> Any:
-    return await admit(rig.broker, request_id, keyring=rig.keyring, model="echo", deadline_s=20.0)
+async def ask(rig: WorkerRig, request_id: str, **changes: Any) -> Any:
+    changes = {"model": "echo", "deadline_s": 20.0, **changes}
+    return await admit(rig.broker, request_id, keyring=rig.keyring, **changes)
 
 
 async def stored(broker: Broker, stream: str) -> int:
@@ -154,6 +171,37 @@ async def test_a_router_dies_over_a_submission(
     assert_once(requests, {request_id})
     (ended,) = requests.ended[request_id]
     assert (ended.status, ended.attempt) == (Status.COMPLETED, 1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("repeated", [True, False])
+async def test_a_router_dies_between_a_reservation_and_its_request(
+    rig: WorkerRig,
+    postgres_dsn: str,
+    monkeypatch: pytest.MonkeyPatch,
+    repeated: bool,  # noqa: FBT001  parametrised
+) -> None:
+    """The repetition takes it over; without one it ends by a fact, with nothing used (I2, I4)."""
+    monkeypatch.setattr(orphans, "_LOOK_EVERY_S", 0.2)
+    await rig.start_worker()
+    request_id = rig.ids.new()
+    async with quota_rig(postgres_dsn) as quotas:
+        record = await quotas.set_quotas(tenant(TENANT, "tokens/day=1000000000"))
+        data = record.model_dump_json().encode()
+        await kv.put(rig.broker, Bucket.TENANTS, TENANT, data)
+        async with victim(rig, "before", ROUTED, postgres_dsn=postgres_dsn) as router:
+            await ask_until_it_dies(rig, router, request_id, deadline_s=20.0 if repeated else 1.0)
+        assert await quotas.open_rows() == 1
+        async with successor(rig, postgres_dsn=postgres_dsn):
+            if repeated:
+                assert isinstance(await ask(rig, request_id), Accepted)
+            ended = await ended_fact(rig, request_id)
+        assert (ended.reason, ended.run is None) == (
+            ("stop", False) if repeated else ("expired", True)
+        )
+        await quotas.end(ended)
+        assert await quotas.open_rows() == 0
+        await quotas.check_sums()
 
 
 @pytest.mark.parametrize(

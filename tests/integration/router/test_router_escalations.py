@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from tests.support.router import fail_attempt
+from tests.support.router import StartRouter, admit, fail_attempt, put_tenant
 from tests.support.two_models import ASKED, DEARER, PLAN, SCHEMA, put_two_models
 from tests.support.worker_rig import PRICE, WorkerRig, until
 
@@ -20,6 +20,7 @@ from penstock_shared.contracts import subjects
 from penstock_shared.contracts.jobs import Job
 from penstock_shared.contracts.requests import (
     TERMINAL_TYPES,
+    Accepted,
     AttemptFailed,
     NextAttempt,
     RequestEnded,
@@ -41,7 +42,9 @@ async def rig(
 ) -> AsyncIterator[WorkerRig]:
     """Both models, and no worker yet."""
     await put_two_models(broker, monkeypatch)
-    async with WorkerRig(broker, nats_url, tmp_path) as rig:
+    directory = tmp_path / "rig"
+    directory.mkdir()
+    async with WorkerRig(broker, nats_url, directory) as rig:
         yield rig
 
 
@@ -116,7 +119,7 @@ async def test_the_next_model_of_the_plan_answers(broker: Broker, rig: WorkerRig
     )
     assert final.usage == failed.usage + ended.usage
     assert (ended.status, final.text) == (Status.COMPLETED, ASKED)
-    assert {delta.attempt for delta in client.deltas} == {2}
+    assert not {delta.attempt for delta in client.deltas} - {2}
     assert len(client.finals) == 1
     assert await jobs_ever(broker) == 2
 
@@ -232,6 +235,23 @@ async def test_what_has_ended_meanwhile_is_left_alone(broker: Broker, rig: Worke
         await NatsRequestLog(broker).write_ended(ended, stored.sequence, source="/t")
         await asyncio.sleep(0.8)
     assert await jobs_ever(broker) == 0
+    assert await rig.facts(job) == 3
+
+
+async def test_a_repeated_submission_gets_the_attempt_that_is_due(
+    broker: Broker, rig: WorkerRig, start_router: StartRouter
+) -> None:
+    """Who asks again need not wait for anybody to notice: the same job, at once (I1)."""
+    job = await rig.route(ASKED, model="clumsy", output_schema=SCHEMA, plan=PLAN)
+    await put_tenant(broker, job.tenant)
+    async with start_router(root_key_file=rig.root_key_file):
+        await fail_attempt(broker, job.request_id)
+        reply = await admit(broker, job.request_id, keyring=rig.keyring, model="clumsy")
+        assert isinstance(reply, Accepted)
+        assert not reply.ended
+        assert await jobs_ever(broker) == 1
+        await rig.start_worker()
+        assert (await until_ended(rig, job)).attempt == 2
     assert await rig.facts(job) == 3
 
 

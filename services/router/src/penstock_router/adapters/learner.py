@@ -38,7 +38,7 @@ _CATCH_UP_S: Final = 10.0
 _BURST: Final = 8
 """Facts between two looks at what else the process has to do: about half a millisecond."""
 _DECISIONS_KEPT: Final = 10_000
-"""The latest decisions, at about 4 kB each; an older one is fetched when its answer is judged."""
+"""The latest decisions, at about 5 kB each; an older one is fetched when its answer is judged."""
 _RETRY_S: Final = 0.5
 _SAVE_AT_STOP_S: Final = 5.0
 
