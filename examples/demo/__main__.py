@@ -12,7 +12,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,13 +21,14 @@ from examples.demo.clients import (
     Answer,
     AnswerError,
     in_background,
+    judged,
     over_broken_socket,
     over_chat,
     over_nats,
     over_sse,
     over_websocket,
 )
-from examples.demo.messages import CHECKED, MESSAGES, TRANSLATED, TRANSLATOR, Door, Message
+from examples.demo.messages import CHECKED, JUDGED, MESSAGES, TRANSLATED, TRANSLATOR, Door, Message
 from openai import AsyncOpenAI
 from rich.box import SIMPLE
 from rich.console import Console
@@ -92,24 +93,22 @@ async def ask_everything(ready: dict[str, Any], messages: Sequence[Message]) -> 
     def show(text: str) -> None:
         console.print(text, end="", markup=False, style="cyan", soft_wrap=True)
 
-    async def ask(message: Message) -> Answer:
-        if message.door is Door.WEBSOCKET:
-            return await over_websocket(client, message, show)
-        if message.door is Door.SSE:
-            return await over_sse(client, message, show)
-        if message.door is Door.CHAT:
-            return await over_chat(client, message, show)
-        if message.door is Door.BROKEN:
-            return await over_broken_socket(base, ready["api_key"], message, show)
-        if message.door is Door.BACKGROUND:
-            return await in_background(client, message, show)
-        return await over_nats(ready["nats"], ready["tenant"], ready["api_key"], message, show)
-
+    doors: dict[Door, Callable[[Message], Awaitable[Answer]]] = {
+        Door.WEBSOCKET: lambda message: over_websocket(client, message, show),
+        Door.SSE: lambda message: over_sse(client, message, show),
+        Door.CHAT: lambda message: over_chat(client, message, show),
+        Door.BROKEN: lambda message: over_broken_socket(base, ready["api_key"], message, show),
+        Door.BACKGROUND: lambda message: in_background(client, message, show),
+        Door.JUDGED: lambda message: judged(client, message, show),
+        Door.NATS: lambda message: over_nats(
+            ready["nats"], ready["tenant"], ready["api_key"], message, show
+        ),
+    }
     answers = []
     for message in messages:
         console.print(f"[bold]{message.door}[/bold] {message.text}", soft_wrap=True)
         try:
-            answers.append(await ask(message))
+            answers.append(await doors[message.door](message))
         except AnswerError as error:
             msg = f"{message.door}: {message.text[:40]!r} was not answered: {error}"
             raise DemoError(msg) from error
@@ -118,15 +117,20 @@ async def ask_everything(ready: dict[str, Any], messages: Sequence[Message]) -> 
     return answers
 
 
-def operator(data_dir: Path, *arguments: str) -> Any:
-    """Run an operator command with `--json`."""
-    command = [sys.executable, "-m", "penstock", *arguments, "--json"]
+def told(data_dir: Path, *arguments: str) -> str:
+    """What an operator command says."""
+    command = [sys.executable, "-m", "penstock", *arguments]
     command += ["--data-dir", str(data_dir / "data")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode != 0:
         msg = f"'penstock {' '.join(arguments)}' failed: {done.stderr.strip()}"
         raise DemoError(msg)
-    return json.loads(done.stdout)
+    return done.stdout
+
+
+def operator(data_dir: Path, *arguments: str) -> Any:
+    """What an operator command says with `--json`."""
+    return json.loads(told(data_dir, *arguments, "--json"))
 
 
 def settled_usage(data_dir: Path, tenant: str, answers: list[Answer]) -> list[dict[str, Any]]:
@@ -160,6 +164,13 @@ def add_translator(data_dir: Path, ready: dict[str, Any]) -> None:
             msg = f"{TRANSLATOR} was added and nobody sees it"
             raise DemoError(msg)
         time.sleep(0.1)
+
+
+def print_decision(data_dir: Path, answer: Answer) -> None:
+    """Why the judged message went where it went."""
+    console.print(f"[bold]penstock router explain[/bold] {answer.response_id}\n")
+    explained = told(data_dir, "router", "explain", answer.response_id)
+    console.print(explained, markup=False, soft_wrap=True)
 
 
 def print_models(listed: dict[str, Any]) -> None:
@@ -228,10 +239,11 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="penstock-demo-") as directory:
             place = Path(directory)
             with running_stack(place) as ready:
-                answers = asyncio.run(ask_everything(ready, (*MESSAGES, CHECKED)))
+                answers = asyncio.run(ask_everything(ready, (*MESSAGES, CHECKED, JUDGED)))
                 add_translator(place, ready)
                 answers += asyncio.run(ask_everything(ready, (TRANSLATED,)))
                 print_answers(answers, prices_of(ready))
+                print_decision(place, answers[-2])
                 print_models(operator(place, "models", "list"))
                 print_usage(settled_usage(place, ready["tenant"], answers))
                 proof = operator(place, "audit", "verify", "--against-events")

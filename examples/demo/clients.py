@@ -6,7 +6,8 @@ import json
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import nats
 import websockets
@@ -31,6 +32,7 @@ class Answer:
     output_tokens: int
     first_token_s: float
     total_s: float
+    response_id: str = ""
 
 
 class _Stopwatch:
@@ -181,6 +183,21 @@ async def in_background(client: AsyncOpenAI, message: Message, show: Show) -> An
                 return _answer(message, event.response, watch)
     msg = "the stream ended before the response was complete"
     raise AnswerError(msg)
+
+
+async def judged(client: AsyncOpenAI, message: Message, show: Show) -> Answer:
+    """An answer of a given form, and what the client thinks of it: from that the router learns."""
+    watch = _Stopwatch()
+    form: Any = {"type": "json_schema", "name": "order", "schema": message.output_schema}
+    response = await client.responses.create(
+        model="auto", input=message.text, text={"format": form}
+    )
+    watch.text()
+    show(response.output_text)
+    items = json.loads(response.output_text)["items"]
+    score = {"score": float([item.get("quantity") for item in items] == [6])}
+    await client.post(f"/responses/{response.id}/feedback", body=score, cast_to=dict[str, object])
+    return replace(_answer(message, response, watch), response_id=response.id)
 
 
 async def over_nats(url: str, tenant: str, api_key: str, message: Message, show: Show) -> Answer:

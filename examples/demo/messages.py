@@ -15,6 +15,7 @@ class Door(StrEnum):
     SSE = "SSE"
     CHAT = "Chat"
     BACKGROUND = "background"
+    JUDGED = "HTTP, judged"
     NATS = "NATS"
 
 
@@ -83,5 +84,9 @@ ORDER_SCHEMA: Final = {
 CHECKED: Final = Message(
     Door.NATS, "Please send nine white candles to Sundvik.", output_schema=ORDER_SCHEMA
 )
+JUDGED: Final = Message(
+    Door.JUDGED, "Six blue chairs to Orlund, please.", output_schema=ORDER_SCHEMA
+)
+"""Its answer is checked before it is shown, and judged afterwards."""
 TRANSLATOR: Final = "number-words-en-de"
 TRANSLATED: Final = Message(Door.NATS, "three hundred and twelve boxes", model=TRANSLATOR)

@@ -34,7 +34,7 @@ from penstock_shared.contracts.subjects import Lane
 NAMED: Final = "named"
 LEARNED: Final = "learned-v1"
 RULE: Final = "rule-v1"
-_OUTPUT_TOKENS: Final = 128
+_OUTPUT_TOKENS: Final = 64
 """Of an answer, before any was seen."""
 
 
@@ -166,7 +166,7 @@ def _as_named(asked: Asked, platform: Platform, learned: TenantLearned) -> Decid
         features=_numbers(asked, platform, learned, model),
         context=asked.features.context(),
         shape=asked.features.shape(),
-        expected_cost_microusd=_expected_cost_microusd(asked, learned, model),
+        expected_cost_microusd=_expected_costs(asked, learned, (model,))[0],
         learned_seq=learned.seq,
     )
     return Decided(decision, (model,))
@@ -193,7 +193,8 @@ def _prospects(
     x = asked.features.vector()
     shape = asked.features.shape()
     prospects = []
-    for rank, model in enumerate(able):
+    costs = _expected_costs(asked, learned, able)
+    for rank, (model, cost_microusd) in enumerate(zip(able, costs, strict=True)):
         prior_p = classified_p = platform.classifier.p_correct(asked.features, model)
         if prior_p is None:
             prior_p = presumed_p_correct(asked.features, rank, len(able))
@@ -207,7 +208,6 @@ def _prospects(
             )
         if min_confidence is not None:
             check = check.and_also(platform.confidences.check(model, min_confidence))
-        cost_microusd = _expected_cost_microusd(asked, learned, model)
         latency_ms = learned.latency_ms(shape, model.name)
         option = PlanOption(model, estimate, cost_microusd, check, latency_ms)
         is_known = classified_p is not None or estimate.observations > 0
@@ -282,14 +282,28 @@ def _candidates(
     )
 
 
-def _expected_cost_microusd(asked: Asked, learned: TenantLearned, model: ModelRecord) -> float:
-    """Of one answer: the input as read here, the output as this tenant's answers were so far."""
-    expected = learned.output_tokens(asked.features.shape(), model.name) or _OUTPUT_TOKENS
-    output_tokens = min(expected, asked.max_output_tokens or model.context_tokens)
-    price = model.price
+def _expected_costs(
+    asked: Asked, learned: TenantLearned, models: Sequence[ModelRecord]
+) -> list[float]:
+    """Micro-dollars, of one answer of each model: the input as read here, the output as so far.
+
+    A model that has answered no such task yet is taken to be as long as those that have: else what
+    is not known would look dear, and would never be tried.
+    """
+    told = [learned.output_tokens(asked.features.shape(), model.name) for model in models]
+    known = [tokens for tokens in told if tokens is not None]
+    typical = sum(known) / len(known) if known else _OUTPUT_TOKENS
+    return [
+        _cost_microusd(asked, model, typical if tokens is None else tokens)
+        for model, tokens in zip(models, told, strict=True)
+    ]
+
+
+def _cost_microusd(asked: Asked, model: ModelRecord, output_tokens: float) -> float:
+    most = asked.max_output_tokens or model.context_tokens
     return (
-        asked.features.token_count * price.input_microusd_per_1k
-        + output_tokens * price.output_microusd_per_1k
+        asked.features.token_count * model.price.input_microusd_per_1k
+        + min(output_tokens, most) * model.price.output_microusd_per_1k
     ) / 1000
 
 
