@@ -7,15 +7,15 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import jsonschema
 import nats
 import pytest
 from nats.aio.client import Client
 from openai import AsyncOpenAI
 from openai.types.responses import Response
 from tests.e2e.conftest import openai_client
+from tests.support.escalating import FORMAT, HARD, SHOP, cautious_key, checked
 from tests.support.ledger import read_requests
 from tests.support.operator import operate
 from tests.support.stack import Stack
@@ -23,7 +23,6 @@ from tests.support.stack import Stack
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.feedback import ResponseFeedback
 from penstock_shared.contracts.ids import parse_request_id
-from penstock_shared.contracts.routing import Choose, PolicyRules, PolicyState, SetPolicy
 from penstock_shared.contracts.streams import EVENTS
 from penstock_shared.contracts.usage import Usage
 from penstock_shared.runtime.broker import Broker
@@ -32,28 +31,6 @@ from penstock_shared.runtime.clock import IdSource, SystemClock
 pytestmark = pytest.mark.xdist_group("stack")
 TENANT: Final = "cautious"
 IDS: Final = IdSource(SystemClock())
-HARD: Final = (
-    "New order: 4 chargers (XXL) - no wait, 32, forty three bags, no, seven hundred forty-five, "
-    "RIS-105 (XL): 920 plus eight coffee grinders for delivery to Phigai. Oh, and six hundred and "
-    "fifty of the medium phone cases, please. Please laeve out the bags again.\n"
-    "We have 76 people here already.\nTalk sono!"
-)
-"""The small model keeps the bags, which the shop does not have; the large one leaves them out."""
-SHOP: Final = {
-    "type": "object",
-    "properties": {
-        "items": {
-            "type": "array",
-            "items": {
-                "properties": {
-                    "item": {"enum": ["charger", "RIS-105", "coffee grinder", "phone case"]}
-                }
-            },
-        }
-    },
-    "required": ["intent", "items", "place"],
-}
-FORMAT: Any = {"format": {"type": "json_schema", "name": "order", "schema": SHOP, "strict": True}}
 
 
 @dataclass
@@ -84,27 +61,11 @@ def secret() -> dict[str, str]:
 async def cautious(stack: Stack, secret: dict[str, str]) -> AsyncIterator[Cautious]:
     broker = await Broker.connect(stack.addresses["nats_url"], name="check")
     if not secret:
-        await operate(stack, "tenants", "create", TENANT, "--name", "Cautious")
-        made = await operate(stack, "keys", "create", TENANT, "--name", "k")
-        secret["key"] = made["secret"]
-        await set_policy(broker, PolicyRules(choose=Choose.CHEAPEST))
+        secret["key"] = await cautious_key(stack, TENANT)
     client = openai_client(stack, secret["key"])
     yield Cautious(secret["key"], broker, client)
     await client.close()
     await broker.close()
-
-
-async def set_policy(broker: Broker, rules: PolicyRules) -> None:
-    command = SetPolicy(tenant=TENANT, rules=rules).model_dump_json().encode()
-    reply = await broker.client.request(subjects.router_command("set-policy"), command, timeout=10)
-    assert PolicyState.model_validate_json(reply.data).rules == rules
-
-
-def checked(text: str) -> dict[str, Any]:
-    """The answer, which is what was asked for."""
-    answer: dict[str, Any] = json.loads(text)
-    jsonschema.Draft202012Validator(SHOP).validate(answer)
-    return answer
 
 
 def told(response: Response) -> Usage:
