@@ -15,6 +15,7 @@ from typing import Final
 import pytest
 from pydantic import BaseModel
 
+from penstock_shared.contracts.account_commands import QuotaList
 from penstock_shared.contracts.account_facts import (
     KeyCreated,
     KeyRevoked,
@@ -46,7 +47,13 @@ from penstock_shared.contracts.models import (
     TranslationOptions,
     WorkerModels,
 )
-from penstock_shared.contracts.quotas import Quota, QuotaPeriod, QuotaUnit, Reserve
+from penstock_shared.contracts.quotas import (
+    Quota,
+    QuotaPeriod,
+    QuotaState,
+    QuotaUnit,
+    Reserve,
+)
 from penstock_shared.contracts.requests import (
     Accepted,
     Admission,
@@ -179,9 +186,14 @@ PLANNED: Final = ROUTED.model_copy(
             reason="least expected cost",
             features={"token_count": 5.0, "novelty_score": 0.5},
             context="AH8B",
+            shape="short-strict",
             candidates=(
                 Candidate(
-                    model="penstock-small", p_correct=0.5, cost_microusd=10.5, probability=0.75
+                    model="penstock-small",
+                    p_correct=0.5,
+                    prior=0.625,
+                    cost_microusd=10.5,
+                    probability=0.75,
                 ),
                 Candidate(
                     model="penstock-large", p_correct=0.875, cost_microusd=99.0, probability=0.25
@@ -240,6 +252,7 @@ CONTRACTS: Final[dict[str, BaseModel]] = {
         reason="operator",
         previous=PolicyRules(),
         evidence={"requests": 120.0},
+        past_experiments=("before",),
         set_at=NOW,
     ),
     "router.mode_changed.v1": ModeChanged(
@@ -249,14 +262,18 @@ CONTRACTS: Final[dict[str, BaseModel]] = {
         changed_at=NOW,
     ),
     "router.show_policy.v1": ShowPolicy(tenant="acme"),
-    "router.set_policy.v1": SetPolicy(tenant="acme", rules=RULES, experiment=EXPERIMENT),
-    "router.rollback_policy.v1": RollbackPolicy(tenant="acme"),
+    "router.set_policy.v1": SetPolicy(
+        tenant="acme", rules=RULES, experiment=EXPERIMENT, based_on=7
+    ),
+    "router.rollback_policy.v1": RollbackPolicy(tenant="acme", based_on=7),
     "router.policy_state.v1": PolicyState(
         tenant="acme",
         rules=RULES,
         experiment=EXPERIMENT,
         sequence=7,
-        reason="operator",
+        reason="promoted",
+        evidence={"requests": 120.0},
+        previous=PolicyRules(),
         arms=(
             ArmState(
                 arm="candidate",
@@ -272,6 +289,20 @@ CONTRACTS: Final[dict[str, BaseModel]] = {
             ),
         ),
         events_seq=99,
+    ),
+    "quota_list.v1": QuotaList(
+        quotas=(
+            QuotaState(
+                unit=QuotaUnit.MICROUSD,
+                period=QuotaPeriod.DAY,
+                limit=1_000,
+                tenant="acme",
+                settled=700,
+                reserved=200,
+                left=100,
+                resets_at=NOW,
+            ),
+        )
     ),
     "tenant.quotas.v1": TENANT.model_copy(
         update={"quotas": (Quota(unit=QuotaUnit.TOKENS, period=QuotaPeriod.MONTH, limit=10**6),)}
