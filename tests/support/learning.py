@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tests.support.router import IDS, fail_attempt
+
 from penstock_router.adapters.learner import Learner
 from penstock_router.adapters.nats_request_log import NatsRequestLog
 from penstock_router.domain.features import CONTEXT_DIMS
@@ -29,7 +31,6 @@ from penstock_shared.contracts.requests import (
     Sampling,
     Status,
     Timings,
-    attempt_failed_id,
     routed_id,
     terminal_id,
     terminal_type,
@@ -40,11 +41,9 @@ from penstock_shared.contracts.subjects import Lane
 from penstock_shared.contracts.usage import Price, Usage
 from penstock_shared.runtime import kv
 from penstock_shared.runtime.broker import Broker
-from penstock_shared.runtime.clock import IdSource, SystemClock
 from penstock_shared.runtime.request_log import DEADLINE_HEADER
 
 _PRICE = Price(input_microusd_per_1k=10, output_microusd_per_1k=20)
-_IDS = IdSource(SystemClock())
 
 
 @dataclass
@@ -157,36 +156,6 @@ async def write_routed(broker: Broker, fact: RequestRouted) -> int:
     )
 
 
-async def write_failed(broker: Broker, routed: RequestRouted) -> int:
-    """As the worker whose first answer failed its check."""
-    run = _IDS.new()
-    fact = AttemptFailed(
-        request_id=routed.request_id,
-        tenant=routed.tenant,
-        key_id=routed.key_id,
-        data_subject=routed.data_subject,
-        model=routed.model,
-        attempt=1,
-        run=run,
-        reason="schema",
-        detail="sealed",
-        usage=Usage(input_tokens=5, output_tokens=9),
-        price=routed.price,
-        output="sealed",
-        timings=Timings(queued_ms=1, first_token_ms=2, total_ms=3),
-        routed_at=routed.accepted_at,
-        failed_at=routed.accepted_at,
-    )
-    return await broker.publish(
-        subjects.request_event(routed.tenant, routed.request_id),
-        fact.model_dump_json().encode(),
-        Envelope(
-            id=attempt_failed_id(routed.request_id, 1, run), source="/t", type=AttemptFailed.TYPE
-        ),
-        extra_headers={DEADLINE_HEADER: str(routed.deadline.timestamp())},
-    )
-
-
 def ended_fact(
     routed: RequestRouted, *, attempt: int = 1, status: Status = Status.COMPLETED
 ) -> RequestEnded:
@@ -198,7 +167,7 @@ def ended_fact(
         data_subject=routed.data_subject,
         model=routed.model if attempt == 1 else routed.plan[attempt - 2].model,
         attempt=attempt,
-        run=_IDS.new(),
+        run=IDS.new(),
         status=status,
         reason="stop" if status is Status.COMPLETED else "error",
         usage=Usage(input_tokens=5, output_tokens=9),
@@ -253,13 +222,13 @@ async def tell(
     for _ in range(count):
         routed = routed_fact(
             rng.choice(tenants),
-            _IDS.new(),
+            IDS.new(),
             decision=decision(rng),
             plan=(NextAttempt(model="large", price=_PRICE),),
         )
         steps: list[Any] = [write_routed(broker, routed)]
         if rng.random() < 0.3:
-            steps.append(write_failed(broker, routed))
+            steps.append(fail_attempt(broker, routed.request_id, routed.tenant))
             steps.append(write_ended(broker, ended_fact(routed, attempt=2)))
         else:
             steps.append(write_ended(broker, ended_fact(routed)))

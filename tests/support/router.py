@@ -114,8 +114,8 @@ async def fail_attempt(broker: Broker, request_id: str, tenant: str = "acme") ->
     stored = await last_of(broker, request_id, tenant)
     routed = RequestRouted.model_validate_json(stored.data)
     failed = AttemptFailed(
-        request_id=request_id,
-        tenant=tenant,
+        request_id=routed.request_id,
+        tenant=routed.tenant,
         key_id=routed.key_id,
         data_subject=routed.data_subject,
         model=routed.model,
@@ -131,10 +131,12 @@ async def fail_attempt(broker: Broker, request_id: str, tenant: str = "acme") ->
         failed_at=routed.accepted_at,
     )
     return await broker.publish(
-        subjects.request_event(tenant, request_id),
+        subjects.request_event(routed.tenant, routed.request_id),
         failed.model_dump_json().encode(),
         Envelope(
-            id=attempt_failed_id(request_id, 1, failed.run), source="/t", type=AttemptFailed.TYPE
+            id=attempt_failed_id(routed.request_id, 1, failed.run),
+            source="/t",
+            type=AttemptFailed.TYPE,
         ),
         expected_last_seq=stored.sequence,
         extra_headers={DEADLINE_HEADER: str(routed.deadline.timestamp())},

@@ -15,11 +15,10 @@ from tests.support.learning import (
     routed_fact,
     tell,
     write_ended,
-    write_failed,
     write_feedback,
     write_routed,
 )
-from tests.support.router import IDS
+from tests.support.router import IDS, fail_attempt
 
 from penstock_router.adapters import learner as learner_module
 from penstock_router.adapters.nats_request_log import NatsRequestLog
@@ -60,7 +59,7 @@ async def test_a_restart_reads_the_tail_alone_and_forgets_nothing(broker: Broker
     await tell(broker, random.Random(3), 15)
     async with learning(broker, NotingLearned()):
         pass
-    await write_failed(broker, half)
+    await fail_attempt(broker, half.request_id)
     await tell(broker, random.Random(4), 5)
     learned, read = NotingLearned(), []
     async with learning(broker, learned, on_request=lambda fact, _: read.append(fact)):
