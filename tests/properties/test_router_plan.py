@@ -111,7 +111,7 @@ def test_no_allowed_plan_is_cheaper(
 
 @given(options(), policies())
 def test_a_plan_says_what_it_is_worth(every: tuple[PlanOption, ...], rules: PolicyRules) -> None:
-    """Cost and P(correct) hold over all ways in which it can go; the deviation follows the first."""
+    """Cost and P(correct) hold over all ways in which it can go."""
     by_name = {option.model.name: option for option in every}
 
     def chain_of(plan: Plan) -> list[PlanOption]:
