@@ -85,7 +85,7 @@ CHECKED: Final = Message(
     Door.NATS, "Please send nine white candles to Sundvik.", output_schema=ORDER_SCHEMA
 )
 JUDGED: Final = Message(
-    Door.JUDGED, "Six blue chairs to Orlund, please.", output_schema=ORDER_SCHEMA
+    Door.JUDGED, "Please send 6 blue chairs to Orlund.", output_schema=ORDER_SCHEMA
 )
 """Its answer is checked before it is shown, and judged afterwards."""
 TRANSLATOR: Final = "number-words-en-de"
