@@ -40,7 +40,8 @@ class Requests:
 
     def attempts(self) -> list[AttemptFailed | RequestEnded]:
         """The facts that bill: one for each attempt."""
-        return [fact for facts in (*self.failed.values(), *self.ended.values()) for fact in facts]
+        failed = [fact for facts in self.failed.values() for fact in facts]
+        return [*failed, *(fact for facts in self.ended.values() for fact in facts)]
 
 
 async def read_requests(broker: Broker) -> Requests:
