@@ -255,4 +255,4 @@ async def test_a_restarted_router_believes_what_one_does_that_never_stopped(
         anew = Learned()
         async with learning(broker, anew):
             assert beliefs(anew) == beliefs(steady)
-    assert all(steady.of(tenant).tick for tenant in steady.tenants())
+    assert all(steady.of(tenant).beliefs.tick for tenant in steady.tenants())

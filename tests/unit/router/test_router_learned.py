@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from tests.support.learning import decision, ended_fact, routed_fact
 
-from penstock_router.domain.bandit import Belief
 from penstock_router.domain.exploration import ExplorationAccount
-from penstock_router.domain.features import CONTEXT_DIMS, CONTEXT_TEXT_DIMS, unpack_context
+from penstock_router.domain.features import CONTEXT_TEXT_DIMS, unpack_context
 from penstock_router.domain.learned import Learned
 from penstock_router.domain.novelty import Novelty
 from penstock_router.domain.outcome_facts import outcome_of_end
@@ -55,7 +54,7 @@ def test_a_model_s_own_error_lowers_what_is_expected_of_it_for_every_task() -> N
     assert state.estimate("small", x, 0.9).p_correct < 0.25
     assert state.estimate("large", x, 0.9).p_correct == pytest.approx(0.9)
     assert state.failure_rate("another-shape", "small") > 0.7
-    assert state.tick == 0
+    assert state.beliefs.tick == 0
 
 
 @pytest.mark.parametrize("error_type", ["invalid_request_error", "not_found_error"])
@@ -91,7 +90,7 @@ def test_a_belief_is_taught_only_relative_to_a_logged_prior() -> None:
     learned = Learned()
     fact = routed(candidates=(), features={"json_schema_strictness": 0.4})
     learned.fold_ended(ended_fact(fact), fact.decision, 1)
-    assert learned.of("acme").tick == 0
+    assert learned.of("acme").beliefs.tick == 0
     assert learned.of("acme").output_tokens(fact.decision.shape, "small") == 9
 
 
@@ -101,7 +100,7 @@ def test_an_old_context_teaches_no_belief_and_breaks_nothing() -> None:
     fact = routed(context="AH8B", features={"json_schema_strictness": 0.4})
     learned.fold_routed(fact, 1)
     learned.fold_ended(ended_fact(fact), fact.decision, 2)
-    assert learned.of("acme").tick == 0
+    assert learned.of("acme").beliefs.tick == 0
     assert learned.of("acme").seq == 2
 
 
@@ -186,10 +185,7 @@ def test_a_state_stays_below_a_megabyte() -> None:
     state = learned.of("acme")
     x = unpack_context(state_of.decision.context)
     for n in range(200):
-        state.beliefs[f"model-{n}"] = Belief.unknown(CONTEXT_DIMS)
-        state.beliefs[f"model-{n}"].update(x, None, 1.0, n)
-    while len(state.beliefs) > 48:
-        del state.beliefs[next(iter(state.beliefs))]
+        state.beliefs.learn(f"model-{n}", x, None, 1.0)
     for n in range(1_000):
         state.tallies.add(
             f"shape-{n}",

@@ -69,21 +69,35 @@ class Belief:
         """Of a model that this tenant has not tried, for contexts of so many numbers."""
         return cls(np.zeros(dims), np.diag(_prior_variance(dims)))
 
-    def estimate(self, x: Vector, prior_p: float | None, tick: int) -> Estimate:
-        """What is expected of an answer to a request with the context `x`."""
+    def logit(self, x: Vector, tick: int) -> float:
+        """w·x: how it differs from the prior."""
+        return math.sqrt(self._keep(tick)) * float(self.mean @ x)
+
+    def slopes(self, x: Vector, tick: int) -> float:
+        """The same without the level."""
+        return math.sqrt(self._keep(tick)) * float(self.mean @ x - self.mean[0])
+
+    def estimate(self, x: Vector, prior_p: float | None, tick: int, shift: float = 0.0) -> Estimate:
+        """What is expected of an answer to a request with the context `x`.
+
+        `shift`: what is known from elsewhere, in logits.
+        """
         keep = self._keep(tick)
         unlearned = _unlearned(x)
-        logit = _offset(prior_p, unlearned) + math.sqrt(keep) * float(self.mean @ x)
+        logit = _offset(prior_p, unlearned) + shift + self.logit(x, tick)
         variance = keep * float(x @ self.covariance @ x) + (1 - keep) * unlearned
         p, slope = _moderated(logit, variance)
         return Estimate(p, slope * math.sqrt(variance), keep * self.observations)
 
-    def update(self, x: Vector, prior_p: float | None, correct: float, tick: int) -> None:
-        """Take in how right an answer was, 0 to 1."""
+    def update(
+        self, x: Vector, prior_p: float | None, correct: float, tick: int, shift: float = 0.0
+    ) -> None:
+        """Take in how right an answer was, 0 to 1; `shift` as in `estimate`."""
         self._age(tick)
         spread = self.covariance @ x
         variance = float(x @ spread)
-        p, _ = _moderated(_offset(prior_p, _unlearned(x)) + float(self.mean @ x), variance)
+        logit = _offset(prior_p, _unlearned(x)) + shift + float(self.mean @ x)
+        p, _ = _moderated(logit, variance)
         self._watch(_logit(p), correct)
         information = max(p * (1 - p), _LEAST_INFORMATION)
         shrink = 1 + information * variance

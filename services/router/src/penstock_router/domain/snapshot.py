@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from penstock_router.domain.bandit import Belief
+from penstock_router.domain.beliefs import Beliefs
 from penstock_router.domain.experiments import Trial
 from penstock_router.domain.exploration import ExplorationAccount
 from penstock_router.domain.features import CONTEXT_DIMS, CONTEXT_TEXT_DIMS
@@ -67,7 +68,8 @@ class _State(_Model):
     policy: PolicySet | None
     policy_seq: _Count
     trial: list[Any] | None
-    tick: _Count
+    judged: _Count
+    common: _Belief
     beliefs: dict[ModelName, _Belief]
     tallies: list[tuple[str, str, tuple[_Weight, ...]]]
     centroids: _Array
@@ -79,15 +81,16 @@ class _State(_Model):
 
 def dumped(learned: TenantLearned) -> bytes:
     """All of it; `loaded` gives it back exactly."""
-    centroids = learned.asked.centroids
+    beliefs, centroids = learned.beliefs, learned.asked.centroids
     state = _State.model_construct(
         tenant=learned.tenant,
         seq=learned.seq,
         policy=learned.policy,
         policy_seq=learned.policy_seq,
         trial=None if learned.trial is None else learned.trial.dump(),
-        tick=learned.tick,
-        beliefs={model: _of_belief(belief) for model, belief in learned.beliefs.items()},
+        judged=beliefs.tick,
+        common=_of_belief(beliefs.common),
+        beliefs={model: _of_belief(belief) for model, belief in beliefs.by_model.items()},
         tallies=[(*key, numbers) for key, numbers in learned.tallies],
         centroids=np.zeros(0) if centroids is None else centroids,
         weights=learned.asked.weights,
@@ -130,8 +133,11 @@ def _restored(state: _State) -> TenantLearned:
         policy=state.policy,
         policy_seq=state.policy_seq,
         trial=None if state.trial is None else Trial.load(state.trial),
-        tick=state.tick,
-        beliefs={model: _to_belief(belief) for model, belief in state.beliefs.items()},
+        beliefs=Beliefs(
+            common=_to_belief(state.common),
+            by_model={model: _to_belief(belief) for model, belief in state.beliefs.items()},
+            tick=state.judged,
+        ),
         tallies=tallies,
         asked=_asked(state),
         account=ExplorationAccount(state.balance_microusd, state.unjudged),

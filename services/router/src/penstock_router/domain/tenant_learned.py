@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Final
 
-from penstock_router.domain.bandit import Belief, Vector
+from penstock_router.domain.bandit import Vector
+from penstock_router.domain.beliefs import Beliefs
 from penstock_router.domain.experiments import Trial
 from penstock_router.domain.exploration import ExplorationAccount
 from penstock_router.domain.features import CONTEXT_DIMS, CONTEXT_TEXT_DIMS, unpack_context
@@ -17,13 +18,9 @@ from penstock_shared.contracts.feedback import GOOD_FROM
 from penstock_shared.contracts.requests import FIRST_ATTEMPT, Decision
 from penstock_shared.contracts.routing import Candidate, LearnedModel, PolicyRules, PolicySet
 
-_MODELS: Final = 48
-"""Beliefs are kept of the models that were judged last."""
 _OPEN_ESCALATIONS: Final = 1_024
 """Requests of the experiment whose earlier attempts' costs are remembered."""
 _DEFAULTS: Final = PolicyRules()
-_UNKNOWN: Final = Belief.unknown(CONTEXT_DIMS)
-"""Of every model that was not judged yet: it is read, and never taught."""
 
 
 @dataclass(slots=True, eq=False)
@@ -38,10 +35,7 @@ class TenantLearned:
     """Of the fact that set it; 0: none has."""
     trial: Trial | None = None
     """Of the policy's experiment."""
-    tick: int = 0
-    """How many answers were judged."""
-    beliefs: dict[str, Belief] = field(default_factory=dict)
-    """By model, the one that was judged least recently first."""
+    beliefs: Beliefs = field(default_factory=Beliefs)
     tallies: Tallies = field(default_factory=Tallies)
     asked: Novelty = field(default_factory=Novelty)
     account: ExplorationAccount = field(default_factory=ExplorationAccount)
@@ -64,8 +58,7 @@ class TenantLearned:
         An answer is right if the model does not break down, and what it says is right: what
         breaks is known of every attempt, what is right only of those that were judged.
         """
-        belief = self.beliefs.get(model, _UNKNOWN)
-        judged = belief.estimate(x, prior_p, self.tick)
+        judged = self.beliefs.estimate(model, x, prior_p)
         works = 1 - self.tallies.breakdown_rate(model)
         return Estimate(judged.p_correct * works, judged.deviation * works, judged.observations)
 
@@ -91,7 +84,7 @@ class TenantLearned:
 
     def models(self) -> tuple[LearnedModel, ...]:
         """What an operator is shown."""
-        names = sorted({*self.beliefs, *self.tallies.models()})
+        names = sorted({*self.beliefs.by_model, *self.tallies.models()})
         return tuple(self._shown(name) for name in names)
 
     def set_policy(self, fact: PolicySet, seq: int) -> None:
@@ -167,13 +160,8 @@ class TenantLearned:
         x = _vector(decision)
         if outcome.correct is None or candidate is None or x is None:
             return
-        self.tick += 1
         self.account.judged()
-        belief = self.beliefs.pop(outcome.model, None) or Belief.unknown(len(x))
-        belief.update(x, candidate.prior, outcome.correct, self.tick)
-        self.beliefs[outcome.model] = belief
-        if len(self.beliefs) > _MODELS:
-            del self.beliefs[next(iter(self.beliefs))]
+        self.beliefs.learn(outcome.model, x, candidate.prior, outcome.correct)
 
     def _on_trial(self, outcome: Outcome) -> Trial | None:
         trial = self.trial
@@ -186,7 +174,7 @@ class TenantLearned:
         return self.rules
 
     def _shown(self, model: str) -> LearnedModel:
-        belief = self.beliefs.get(model)
+        belief = self.beliefs.by_model.get(model)
         observed = 0.0 if belief is None else belief.observations
         return LearnedModel(
             model=model,

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from penstock_router.domain.bandit import Belief
+from penstock_router.domain.beliefs import Beliefs
 from penstock_router.domain.choice import Choice, Option, choose
 from penstock_router.domain.exploration import ExplorationAccount
 from penstock_router.domain.features import Features, unpack_context
@@ -113,14 +113,13 @@ def run_online(table: Table, penalty: float, rng: np.random.Generator, share: fl
     """Let the bandit answer every prompt, in an order of `rng`'s."""
     count, models = table.right.shape
     losses = table.cost + penalty * (1 - table.right)
-    beliefs = [Belief.unknown(table.contexts.shape[1]) for _ in range(models)]
-    account = ExplorationAccount()
+    beliefs, account = Beliefs(), ExplorationAccount()
     order, draws = rng.permutation(count), rng.random((count,))
     chosen = np.zeros(count, dtype=np.intp)
     explored = expected = 0.0
-    for tick, at in enumerate(order.tolist()):
+    for at, draw in zip(order.tolist(), draws.tolist(), strict=True):
         x = table.contexts[at]
-        choice = _choice(table.cost[at], beliefs, x, tick, penalty, account, float(draws[tick]))
+        choice = _choice(table.cost[at], beliefs, x, penalty, account, draw)
         chosen[at] = choice.index
         account.decided(
             loss_microusd=choice.loss_microusd,
@@ -128,7 +127,7 @@ def run_online(table: Table, penalty: float, rng: np.random.Generator, share: fl
             spent_microusd=choice.exploration_microusd,
         )
         account.judged()
-        beliefs[choice.index].update(x, None, float(table.right[at, choice.index]), tick + 1)
+        beliefs.learn(str(choice.index), x, None, float(table.right[at, choice.index]))
         explored += choice.exploration_microusd
         expected += choice.loss_microusd
     every = np.arange(count)
@@ -146,14 +145,13 @@ def run_online(table: Table, penalty: float, rng: np.random.Generator, share: fl
 
 def _choice(
     cost: Numbers,
-    beliefs: Sequence[Belief],
+    beliefs: Beliefs,
     x: Numbers,
-    tick: int,
     penalty: float,
     account: ExplorationAccount,
     u: float,
 ) -> Choice:
-    estimates = [belief.estimate(x, None, tick) for belief in beliefs]
+    estimates = [beliefs.estimate(str(k), x, None) for k in range(len(cost))]
     options = [
         Option(str(k), each.p_correct, each.deviation, float(cost[k]), each.observations)
         for k, each in enumerate(estimates)
