@@ -18,6 +18,11 @@ from dataclasses import astuple, dataclass, field
 from hashlib import blake2b
 from typing import Any, Final, Literal
 
+from penstock_router.domain.arm_stats import (
+    ArmStats,
+    cost_ratio_bound,
+    latency_ratio_bound,
+)
 from penstock_router.domain.betting import Belief, Bet, Tally, fisher_tail
 from penstock_router.domain.outcome import Arm
 from penstock_shared.contracts.routing import Experiment
@@ -39,11 +44,6 @@ COST_MARGIN: Final = 1.2
 _WORSE: Final = (Belief(odds=1.8, stake=0.85), Belief(odds=6.0, stake=0.15))
 _NOT_WORSE: Final = (Belief(odds=1.0, stake=0.7), Belief(odds=0.5, stake=0.3))
 _HASH_BYTES: Final = 8
-_MILLI: Final = 1_000
-_NORMAL_FROM: Final = 100
-"""Requests of either side before its mean is taken for normally distributed."""
-_TIGHTEST_AT: Final = 1_000
-"""Requests at which the confidence bound is tightest for its level."""
 
 
 def arm_of(experiment: Experiment, data_subject: str, *, key_id: str, request_id: str) -> Arm:
@@ -56,34 +56,6 @@ def arm_of(experiment: Experiment, data_subject: str, *, key_id: str, request_id
     unit = f"{experiment.id}\0{data_subject if named else request_id}".encode()
     drawn = int.from_bytes(blake2b(unit, digest_size=_HASH_BYTES).digest()) / 2 ** (8 * _HASH_BYTES)
     return "candidate" if drawn < experiment.share else "baseline"
-
-
-@dataclass(slots=True)
-class ArmStats:
-    """What is counted of one side; integers, so that the order in which they came is no matter."""
-
-    requests: int = 0
-    """That ended."""
-    failures: int = 0
-    """Of those without a usable answer, and of answers that were judged wrong later."""
-    answered: int = 0
-    latency_us: int = 0
-    """Of those that were answered, as the following two."""
-    log_latency: int = 0
-    """Sum of ln(1 + ms), in thousandths."""
-    log_latency_squares: int = 0
-    cost_microusd: int = 0
-    cost_squares: int = 0
-
-    @property
-    def mean_latency_ms(self) -> float | None:
-        """Of what was answered."""
-        return self.latency_us / self.answered / _MILLI if self.answered else None
-
-    @property
-    def mean_cost_microusd(self) -> float | None:
-        """Of a request with all its attempts."""
-        return self.cost_microusd / self.requests if self.requests else None
 
 
 @dataclass(slots=True)
@@ -113,16 +85,7 @@ class Trial:
             cost_microusd: Of all its attempts.
             latency_ms: From `routed` to the terminal.
         """
-        stats = self._of(arm)
-        stats.requests += 1
-        stats.cost_microusd += cost_microusd
-        stats.cost_squares += cost_microusd**2
-        if not failed:
-            log_latency = round(_MILLI * math.log1p(max(0.0, latency_ms)))
-            stats.answered += 1
-            stats.latency_us += round(latency_ms * _MILLI)
-            stats.log_latency += log_latency
-            stats.log_latency_squares += log_latency**2
+        self._of(arm).ended(failed=failed, cost_microusd=cost_microusd, latency_ms=latency_ms)
         self._observe(arm, failed=failed)
 
     def judged(self, arm: Arm, *, wrong: bool) -> None:
@@ -210,7 +173,9 @@ def verdict(trial: Trial, experiment: Experiment) -> Verdict | None:
         return Verdict("rolled-back", _evidence(trial))
     if trial.not_worse.log_wealth < -math.log(FALSE_PROMOTION):
         return None
-    latency, cost = _latency_ratio_bound(trial), _cost_ratio_bound(trial)
+    sides = (trial.candidate, trial.baseline)
+    latency = latency_ratio_bound(*sides, FALSE_PROMOTION)
+    cost = cost_ratio_bound(*sides, FALSE_PROMOTION)
     if latency > LATENCY_MARGIN or cost > COST_MARGIN:
         return None
     bounds = {"latency_ratio_at_most": latency, "cost_ratio_at_most": cost}
@@ -233,41 +198,3 @@ def _evidence(trial: Trial) -> dict[str, float]:
     }
     looks = zip(LOOKS_AT, trial.look_ps, strict=False)
     return evidence | {f"p_at_{requests}": p for requests, p in looks}
-
-
-def _latency_ratio_bound(trial: Trial) -> float:
-    """The most that candidate / baseline is likely to be, of the geometric means of latencies."""
-    bounds = []
-    for stats, sign in ((trial.candidate, 1), (trial.baseline, -1)):
-        moments = (stats.answered, stats.log_latency, stats.log_latency_squares)
-        bounds.append(_mean_bound(*moments, sign))
-    return math.exp((bounds[0] - bounds[1]) / _MILLI)
-
-
-def _cost_ratio_bound(trial: Trial) -> float:
-    """The most that candidate / baseline is likely to be, of the mean costs."""
-    most, least = (
-        _mean_bound(stats.requests, stats.cost_microusd, stats.cost_squares, sign)
-        for stats, sign in ((trial.candidate, 1), (trial.baseline, -1))
-    )
-    if most <= 0:  # it costs nothing
-        return 0.0
-    return most / least if least > 0 else math.inf
-
-
-def _mean_bound(count: int, total: int, squares: int, sign: int) -> float:
-    """The most (`sign` 1) or the least (-1) that a mean is likely to be, at any time.
-
-    An asymptotic confidence sequence: Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas,
-    "Time-uniform central limit theory and asymptotic confidence sequences" (2024), theorem 2.2,
-    at half of `FALSE_PROMOTION`, since two of them are compared.
-    """
-    if count < _NORMAL_FROM:
-        return sign * math.inf
-    mean = total / count
-    deviation = math.sqrt(count * squares - total**2) / count
-    level = FALSE_PROMOTION / 2
-    tuning = -2 * math.log(level)
-    spread = count * (tuning + math.log1p(tuning)) / _TIGHTEST_AT + 1
-    radius = math.sqrt(2 * spread / (count * (spread - 1)) * math.log(math.sqrt(spread) / level))
-    return mean + sign * deviation * radius

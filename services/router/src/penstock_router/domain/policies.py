@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from penstock_router.domain.experiments import ArmStats, Trial, Verdict
+from penstock_router.domain.arm_stats import ArmStats
+from penstock_router.domain.experiments import Trial, Verdict
 from penstock_router.domain.outcome import Arm
 from penstock_shared.contracts.errors import ConflictError
 from penstock_shared.contracts.routing import (
