@@ -122,7 +122,11 @@ def test_flags_and_shape_say_what_a_request_is_like() -> None:
     assert seen("If x^2 + 3*y = 7 and y > 2, what is x * y?").domain_flags & MATH
     assert seen("Two shirts, one hat, a belt, three socks, and shoes").domain_flags & LIST
     assert seen("hello").shape() == "free-short-plain"
-    schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}
+    schema: dict[str, object] = {
+        "type": "object",
+        "properties": {"a": {"enum": [1, 2]}},
+        "required": ["a"],
+    }
     assert seen("hello", output_schema=schema).shape().startswith(("loose", "strict"))
 
 
@@ -142,8 +146,8 @@ def nested(levels: int) -> dict[str, object]:
 
 def test_strictness_rises_with_what_a_schema_asks_for() -> None:
     """Between 0 without a schema and 1; depth, required fields, enums and bounds each count."""
-    plain = {"type": "object"}
-    rising = [
+    plain: dict[str, object] = {"type": "object"}
+    rising: list[dict[str, object] | None] = [
         None,
         plain,
         {**plain, "required": ["a", "b"]},
@@ -164,10 +168,15 @@ def test_strictness_rises_with_what_a_schema_asks_for() -> None:
 
 def test_enormous_and_recursive_schemas_take_bounded_time() -> None:
     """References are not followed, and only so many nodes are looked at."""
-    wide = {"properties": {f"f{n}": {"enum": [n]} for n in range(200_000)}}
-    recursive = {"$defs": {"n": {"properties": {"c": {"$ref": "#/$defs/n"}}}}, "$ref": "#/$defs/n"}
+    wide = {f"f{n}": {"enum": [n]} for n in range(200_000)}
+    schemas: list[dict[str, object]] = [
+        {"properties": wide},
+        {"$defs": {"n": {"properties": {"c": {"$ref": "#/$defs/n"}}}}, "$ref": "#/$defs/n"},
+        nested(400),
+        {"allOf": [[[{}]]] * 100_000},
+    ]
     began = process_time()
-    for schema in (wide, recursive, nested(400), {"allOf": [[[{}]]] * 100_000}):
+    for schema in schemas:
         assert 0 < seen("x", output_schema=schema).json_schema_strictness <= 1
     assert process_time() - began < MOST_S
 

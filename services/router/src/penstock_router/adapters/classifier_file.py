@@ -52,8 +52,7 @@ def save_classifier(path: Path, weights: Weights) -> None:
         "rarity": weights.sight.rarity.astype(np.float16),
         "words": weights.words.astype(np.float16),
         "base": weights.base,
-        "curve_scores": np.stack([curve.scores for curve in weights.curves]),
-        "curve_shares": np.stack([curve.shares for curve in weights.curves]),
+        "curves": np.array([(curve.slope, curve.offset) for curve in weights.curves]),
         "least_familiar": np.array(weights.least_familiar),
         "kernels": np.array(len(weights.kernels)),
     }
@@ -83,6 +82,6 @@ def _weights(arrays: Mapping[str, Any]) -> Weights:
             for at in range(int(arrays["kernels"]))
         ),
         base=arrays["base"],
-        curves=tuple(map(Curve, arrays["curve_scores"], arrays["curve_shares"])),
+        curves=tuple(Curve(*curve) for curve in arrays["curves"].tolist()),
         least_familiar=float(arrays["least_familiar"]),
     )

@@ -89,14 +89,19 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Calibration: what share was right among those with such a score, rising (isotonic)."""
+    """Calibration: 1 / (1 + exp(-(slope score + offset))).
 
-    scores: NDArray[np.float64]
-    shares: NDArray[np.float64]
+    Temperature scaling with an offset (Platt 1999): no two scores become equal, as they would on
+    the steps of an isotonic curve, and routing lives from the order (ADR 17 compares them).
+    """
 
-    def __call__(self, score: float) -> float:
-        """The probability that belongs to a score."""
-        return float(np.interp(score, self.scores, self.shares))
+    slope: float
+    offset: float
+
+    def __call__(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The probabilities that belong to scores."""
+        p: NDArray[np.float64] = 1 / (1 + np.exp(-(self.slope * scores + self.offset)))
+        return p
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,7 @@ class Classifier:
         if weights is None or column is None or weights.models[model.name] != model.version:
             return None
         scores = self._scores(weights, features)
-        return None if scores is None else weights.curves[column](float(scores[column]))
+        return None if scores is None else float(weights.curves[column](scores[column]))
 
     def _scores(self, weights: Weights, features: Features) -> Floats | None:
         """All models' scores; remembered, since one request asks for every model's in turn."""

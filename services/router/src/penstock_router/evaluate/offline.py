@@ -151,9 +151,7 @@ def _judge(
     weights = train(known, _right(train_rows), {"weak": "1", "strong": "1"}).weights
     found = [scores_of(weights, each) for each in new]
     scores = np.array([weights.base if each is None else each for each in found], np.float64)
-    p = np.stack(
-        [np.interp(scores[:, at], c.scores, c.shares) for at, c in enumerate(weights.curves)], 1
-    )
+    p = np.stack([curve(scores[:, at]) for at, curve in enumerate(weights.curves)], 1)
     predicted = Predicted(
         groups=[row.group for row in test_rows],
         scores=scores,

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
-from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
 
 from penstock_router.domain.classifier import (
     HASHED,
@@ -32,7 +32,8 @@ _LANDMARKS: Final = 512
 _LEAST_SPREAD: Final = 0.02
 """What hardly varied in training tells nothing when it does later."""
 _JITTER: Final = 1e-4
-_CURVE_BINS: Final = 20
+_LOOSE: Final = 1_000.0
+_HALF: Final = 0.5
 _UNFAMILIAR: Final = 0.002
 """The share of training texts that would themselves pass for out of depth."""
 
@@ -136,9 +137,8 @@ def _inverse(kernel: Kernel, landmarks: Floats) -> NDArray[np.float64]:
 
 
 def _curve(scores: Numbers, right: Numbers) -> Curve:
-    """Isotonic over bins of equal mass, straight lines between: no two scores become equal."""
-    parts = np.array_split(np.argsort(scores, kind="stable"), min(_CURVE_BINS, len(scores)))
-    means = np.array([scores[part].mean() for part in parts])
-    shares = np.array([right[part].mean() for part in parts])
-    rising = IsotonicRegression(y_min=0, y_max=1).fit_transform(means, shares)
-    return Curve(means, np.asarray(rising, np.float64))
+    """Fitted with one right and one wrong answer more, so that neither is ever impossible."""
+    low, high = scores.min(), scores.max()
+    seen = np.append(scores, (low, high))[:, np.newaxis]
+    fitted = LogisticRegression(C=_LOOSE).fit(seen, np.append(right, (0.0, 1.0)) >= _HALF)
+    return Curve(float(fitted.coef_[0, 0]), float(fitted.intercept_[0]))
