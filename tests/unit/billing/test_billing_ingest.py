@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -10,14 +11,19 @@ from typing import Any
 
 import pytest
 from tests.support.billing import terminal, terminal_headers
+from tests.support.quotas import ended, routed
 
 from penstock_billing.handlers.usage import UsageIngest
 from penstock_billing.ports import Added, MeteredUsage
 from penstock_shared.contracts import subjects
-from penstock_shared.contracts.errors import PenstockError, UnavailableError
+from penstock_shared.contracts.errors import PenstockError, SchemaError, UnavailableError
 from penstock_shared.contracts.requests import RequestEnded, RequestRouted
+from penstock_shared.contracts.reservations import RESERVED_HEADER
 from penstock_shared.contracts.usage import UsageRow
 from penstock_shared.runtime.consumer import Delivery
+
+UNSTORABLE = "odd"
+"""A key id that the ledger below refuses."""
 
 
 class Ledger:
@@ -26,6 +32,7 @@ class Ledger:
     def __init__(self, *failures: Exception) -> None:
         self.rows: list[MeteredUsage] = []
         self.reserved: list[RequestRouted] = []
+        self.rows_when_restored = 0
         self._failures = list(failures)
 
     async def record(self, rows: Sequence[MeteredUsage]) -> list[Added]:
@@ -35,10 +42,17 @@ class Ledger:
         return []
 
     async def restore(self, requests: Sequence[RequestRouted]) -> None:
+        for request in requests:
+            if request.key_id == UNSTORABLE:
+                raise SchemaError("The fact holds a value that cannot be stored.")
+        self.rows_when_restored = len(self.rows)
         self.reserved.extend(requests)
 
-    async def rebuild_ended(self, events_seq: int) -> None:
+    async def rebuild_ended(self, events_seq: int) -> bool:
         raise AssertionError(events_seq)
+
+    async def reservations(self) -> int:
+        raise AssertionError
 
     async def totals(self, tenant: str | None = None) -> list[UsageRow]:
         raise AssertionError(tenant)
@@ -132,3 +146,50 @@ async def test_cancelled_it_hands_back() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert wire.settled == {1: "nak"}
+
+
+def reservation(sequence: int, wire: Wire, **fields: Any) -> Delivery:
+    """A `routed` fact with reservations, as its router published it."""
+    request = routed(10, **fields)
+    headers = {"ce-type": RequestRouted.TYPE, RESERVED_HEADER: "1"}
+    return wire.delivery(
+        sequence, ended(request, 1), headers=headers, data=request.model_dump_json().encode()
+    )
+
+
+async def test_reservations_are_read_after_usage_and_others_not_at_all() -> None:
+    """What the batch ends is not reserved again; `routed` without reservations is not parsed."""
+    ledger = Ledger()
+    wire = Wire(ledger)
+    request = routed(10)
+    plain = {"ce-type": RequestRouted.TYPE}
+    batch = [
+        reservation(1, wire, request_id=request.request_id),
+        reservation(2, wire, request_id=request.request_id),
+        wire.delivery(3, ended(request, 1), headers=plain, data=b"not even JSON"),
+        wire.delivery(4, ended(request, 1)),
+    ]
+    await ingest(ledger).on_batch(batch)
+    assert [fact.request_id for fact in ledger.reserved] == [request.request_id]
+    assert (len(ledger.rows), ledger.rows_when_restored) == (1, 1)
+    assert wire.settled == dict.fromkeys((1, 2, 3, 4), "ack")
+
+
+async def test_reservations_that_cannot_be_read_are_buried_alone() -> None:
+    """One that is no fact, one of another tenant's subject, one that cannot be stored (I8)."""
+    ledger = Ledger()
+    wire = Wire(ledger)
+    buried: list[int] = []
+
+    async def reject(delivery: Delivery, _: PenstockError) -> None:
+        buried.append(delivery.sequence)
+
+    good = reservation(1, wire)
+    broken = reservation(2, wire)
+    broken = dataclasses.replace(broken, data=b"{}")
+    strange = dataclasses.replace(reservation(3, wire), subject=good.subject)
+    odd = reservation(4, wire, key_id=UNSTORABLE)
+    await ingest(ledger, reject).on_batch([good, broken, strange, odd])
+    assert buried == [2, 3, 4]
+    assert len(ledger.reserved) == 1
+    assert wire.settled == {1: "ack", 2: "term", 3: "term", 4: "term"}

@@ -29,6 +29,12 @@ CONSUMER_LAG: Final = Gauge(
     "billing_consumer_lag", "Request events that are not settled yet, delivered ones included."
 )
 EVENTS_SEQ: Final = Gauge("billing_events_seq", "The EVENTS sequence up to which all is committed.")
+RESERVATIONS: Final = Gauge(
+    "billing_reservations", "Attempts that have a reservation in a tenant's quotas."
+)
+REBUILDING: Final = Gauge(
+    "billing_rebuilding", "1 while EVENTS is read again, and nothing can be reserved."
+)
 ACTS: Final = Counter("billing_account_acts_total", "Operator commands.", ["verb", "outcome"])
 OUTBOX_BACKLOG: Final = Gauge("billing_outbox_backlog", "Entries that await publication.")
 OUTBOX_PUBLISHED: Final = Counter("billing_outbox_published_total", "Entries published.", ["kind"])

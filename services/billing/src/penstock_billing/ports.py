@@ -237,8 +237,12 @@ class UsageLedger(Protocol):
         """
         ...
 
-    async def rebuild_ended(self, events_seq: int) -> None:
-        """EVENTS is settled up to there: a rebuild that was to come so far is done."""
+    async def rebuild_ended(self, events_seq: int) -> bool:
+        """EVENTS is settled up to there; whether nothing has to be read again any more."""
+        ...
+
+    async def reservations(self) -> int:
+        """How many attempts have one. May raise UnavailableError."""
         ...
 
     async def totals(self, tenant: str | None = None) -> list[UsageRow]:

@@ -34,6 +34,7 @@ from added group by model"""
 _RESTORE: Final = "select billing.restore($1::jsonb)"
 _REQUESTED: Final = "select exists (select from billing.rebuild where until_seq is null)"
 _BEGUN: Final = "update billing.rebuild set until_seq = $1 where until_seq is null"
+_ENDED: Final = "delete from billing.rebuild where until_seq <= $1"
 _TOTALS: Final = """
 select tenant, model, count(distinct request_id) as requests, sum(input_tokens) as input_tokens,
        sum(output_tokens) as output_tokens, sum(cost_microusd) as cost_microusd
@@ -113,9 +114,14 @@ class PostgresUsage:
         """The consumer stands at the beginning: what was asked for is done at `until_seq`."""
         await self._postgres.fetch(_BEGUN, until_seq)
 
-    async def rebuild_ended(self, events_seq: int) -> None:
-        """EVENTS is settled up to there: nothing keeps quotas from being reserved any more."""
-        await self._postgres.fetch("delete from billing.rebuild where until_seq <= $1", events_seq)
+    async def rebuild_ended(self, events_seq: int) -> bool:
+        """EVENTS is settled up to there; whether nothing has to be read again any more."""
+        await self._postgres.fetch(_ENDED, events_seq)
+        return not await self._postgres.fetchval("select exists (select from billing.rebuild)")
+
+    async def reservations(self) -> int:
+        """How many attempts have one."""
+        return int(await self._postgres.fetchval("select count(*) from billing.reservations"))
 
 
 @contextlib.contextmanager

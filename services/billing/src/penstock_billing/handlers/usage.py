@@ -184,7 +184,9 @@ class UsageDesk:
         while True:
             with contextlib.suppress(UnavailableError):
                 position = await self._look()
-                await self._ledger.rebuild_ended(position.events_seq)
+                whole = await self._ledger.rebuild_ended(position.events_seq)
+                metrics.REBUILDING.set(not whole)
+                metrics.RESERVATIONS.set(await self._ledger.reservations())
             await asyncio.sleep(interval_s)
 
     async def _look(self) -> Position:
