@@ -28,18 +28,20 @@ from penstock_router.domain.outcome import Estimate
 
 Vector = NDArray[np.float64]
 
-MEMORY: Final = 10_000
+MEMORY: Final = 20_000
 """Judged answers of the tenant after which what was learned counts 1/e."""
 _NEUTRAL_P: Final = 0.75
 """Of a model of which nothing is known: hopeful, so that it is tried."""
-_LEVEL_VARIANCE: Final = 1.0
+_LEVEL_VARIANCE: Final = 0.7**2
 """Of a model's level beside its prior, in logits."""
-_SLOPE_VARIANCE: Final = 0.25**2
+_SLOPE_VARIANCE: Final = 0.2**2
 """Of every other weight: most say little, and there are many."""
 _SHIFT: Final = 1.5
 """Logits by which a level that has changed is taken to differ."""
 _ALARM: Final = 8.0
 """Log-likelihood ratio at which it is believed: about one false alarm in exp(8) = 3,000 answers."""
+_ANEW: Final = 1.5**2
+"""Variance that a level gets back then: hardly anything is out of reach."""
 _LEAST_P: Final = 0.01
 _LEAST_INFORMATION: Final = 1e-4
 
@@ -126,7 +128,7 @@ class Belief:
         if max(self.worse, self.better) >= _ALARM:
             self.worse = self.better = 0.0
             level = np.zeros(len(self.mean))
-            level[0] = _LEVEL_VARIANCE
+            level[0] = _ANEW
             self._widen(level)
 
     def _widen(self, variance: Vector) -> None:

@@ -15,10 +15,10 @@ from hashlib import blake2b
 from typing import Final
 
 _CAUTION_AT_FIRST: Final = 1.0
-_CAUTION: Final = 4.0
+_CAUTION: Final = 3.0
 """Deviations are divided by it: one more answer teaches only part of what is not known, and the
 less the more there were before. It grows from the one to the other,"""
-_CAUTION_AFTER: Final = 300.0
+_CAUTION_AFTER: Final = 200.0
 """halfway when so many answers of the model were judged."""
 _MOST: Final = 1e15
 """Micro-dollars; above it everything is equally dear, and sums stay exact enough."""
