@@ -111,7 +111,7 @@ class Lexicon:
         pieces = [piece for term in terms for piece in self._split(term)]
         line = self._table[row]
         line[:COUNTS] = counts_of(word, terms, pieces)
-        line[COUNTS:] = self._vectors[[piece for piece in pieces if piece >= 0]].sum(0)
+        line[COUNTS:] = self._vectors.take([piece for piece in pieces if piece >= 0], 0).sum(0)
         core = word.strip(_SIGNS).lower() or word
         self._hashes[row] = crc32(core.encode("utf-8", "surrogatepass"))
         self._rows[word] = row

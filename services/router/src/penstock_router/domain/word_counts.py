@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from enum import IntEnum, auto
 from typing import Final
 
@@ -70,42 +70,53 @@ _REFERRING: Final = frozenset(("which", "following", "above", "statement", "thes
 _LATIN_ENDS: Final = 0x24F
 
 
-def counts_of(word: str, terms: Sequence[str], pieces: Sequence[int]) -> tuple[float, ...]:
+_RAISED_BY: Final = {
+    Count.LISTED: _LISTING,
+    Count.REVISIONS: _REVISING,
+    Count.CODE: _CODE,
+    Count.MATH: _MATH,
+    Count.NEGATIONS: _NEGATING,
+    Count.CONDITIONS: _CONDITIONAL,
+    Count.COMPARISONS: _COMPARING,
+    Count.PORTIONS: _PORTION,
+    Count.RATES: _RATE,
+    Count.REFERENCES: _REFERRING,
+    Count.MONEY: _MONEY,
+    Count.FORMULAS: _FORMULA,
+}
+_RAISES: Final = {
+    term: tuple(int(count) for count, terms in _RAISED_BY.items() if term in terms)
+    for term in frozenset().union(*_RAISED_BY.values())
+}
+"""The other way round: a new word is looked up once, and not in every set."""
+
+
+def counts_of(word: str, terms: Sequence[str], pieces: Sequence[int]) -> list[float]:
     """What one word raises, in the order of `Count`.
 
     `word` is all that stands between two spaces, `terms` are its parts in lower case, runs of
     letters and digits or single signs, `pieces` the tokens of these.
     """
-
-    def among(words: Collection[str]) -> int:
-        return sum(term in words for term in terms)
-
-    plain = [term for term in terms if term[0].isalnum() or term[0] == "_"]
-    corrects = among(_REVISING) + sum(term.startswith(_REVISING_STEM) for term in plain)
-    return (
-        len(pieces),
-        len(plain),
-        word[-1] in ".!?",
-        among(_LISTING),
-        corrects + (word.lower() == "no,"),
-        sum(term[0].isdigit() for term in plain),
-        word.count("?"),
-        among(_CODE),
-        among(_MATH),
-        sum(ord(max(term)) > _LATIN_ENDS for term in plain),
-        len(word),
-        sum(map(str.isupper, word)),
-        sum(map(str.isdigit, word)),
-        sum(math.log1p(max(0, piece)) for piece in pieces),
-        len(pieces) - len(terms),
-        among(_NEGATING),
-        among(_CONDITIONAL),
-        among(_COMPARING),
-        among(_PORTION),
-        among(_RATE),
-        among(_REFERRING),
-        word.count("_"),
-        among(_MONEY),
-        among(_FORMULA),
-        sum(len(term) ** 2 for term in plain if term[0].isdigit()),
-    )
+    counts = [0.0] * COUNTS
+    for term in terms:
+        for count in _RAISES.get(term, ()):
+            counts[count] += 1
+        first = term[0]
+        if first.isalnum() or first == "_":
+            counts[Count.WORDS] += 1
+            counts[Count.REVISIONS] += term.startswith(_REVISING_STEM)
+            counts[Count.FOREIGN] += not term.isascii() and ord(max(term)) > _LATIN_ENDS
+            if first.isdigit():
+                counts[Count.NUMBERS] += 1
+                counts[Count.MAGNITUDE] += len(term) ** 2
+    counts[Count.TOKENS] = len(pieces)
+    counts[Count.SENTENCES] = word[-1] in ".!?"
+    counts[Count.REVISIONS] += word.lower() == "no,"
+    counts[Count.QUESTIONS] = word.count("?")
+    counts[Count.CHARACTERS] = len(word)
+    counts[Count.CAPITALS] = 0 if word.islower() else sum(map(str.isupper, word))
+    counts[Count.DIGITS] = 0 if word.isalpha() else sum(map(str.isdigit, word))
+    counts[Count.RARITY] = sum([math.log1p(max(0, piece)) for piece in pieces])
+    counts[Count.PIECES] = len(pieces) - len(terms)
+    counts[Count.BLANKS] = word.count("_")
+    return counts
