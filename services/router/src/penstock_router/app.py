@@ -263,6 +263,7 @@ class App:
         """Close everything."""
         if self._broker is None:
             return
+        await self._tasks.stop()
         if self._started:
             await self._ingress.close()
             await self._limiter.close()
