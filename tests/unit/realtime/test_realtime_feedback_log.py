@@ -34,8 +34,9 @@ class Lagging:
         raise SequenceConflictError("Feedback stands.")
 
     async def last_message(self, _: str, subject: str) -> StoredMessage | None:
-        shown = self._shown
-        return shown and StoredMessage(subject, 1, {}, shown.model_dump_json().encode())
+        if self._shown is None:
+            return None
+        return StoredMessage(subject, 1, {}, self._shown.model_dump_json().encode())
 
 
 async def test_what_stands_is_what_is_told() -> None:
