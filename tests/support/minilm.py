@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -126,3 +127,7 @@ def _set_linear(spec: Any, weights: Weights, name: str) -> None:
 
 def _set_norm(spec: Any, weights: Weights, name: str) -> None:
     spec.gamma, spec.beta = weights[f"{name}.weight"], weights[f"{name}.bias"]
+
+
+if __name__ == "__main__":
+    convert(original(), Path(sys.argv[1]))
