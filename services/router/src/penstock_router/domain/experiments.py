@@ -41,7 +41,7 @@ LATENCY_MARGIN: Final = 1.25
 COST_MARGIN: Final = 1.2
 """Of the means: what is paid is the sum."""
 
-_WORSE: Final = (Belief(odds=1.8, stake=0.85), Belief(odds=6.0, stake=0.15))
+_WORSE: Final = (Belief(odds=2.0, stake=0.9), Belief(odds=6.0, stake=0.1))
 _NOT_WORSE: Final = (Belief(odds=1.0, stake=0.7), Belief(odds=0.5, stake=0.3))
 _HASH_BYTES: Final = 8
 
