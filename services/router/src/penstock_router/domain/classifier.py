@@ -1,7 +1,7 @@
 """P(a model answers correctly | features), trained offline and calibrated: the shared prior.
 
-A ridge regression of "it was right" on three things: the words and pairs of words of a text
-(tf-idf, hashed), how near the text is in its build to each of some training texts, and how near it
+A ridge regression of "it was right" on three things: the words of a text (tf-idf,
+hashed), how near the text is in its build to each of some training texts, and how near it
 is in build and meaning at once (Gaussian kernels on landmarks, the Nyström method: Williams and
 Seeger 2001). All models share these; each has its own weights and its own calibration curve.
 """
@@ -22,10 +22,8 @@ from penstock_shared.contracts.models import ModelRecord
 
 SEEN_DIMS: Final = BUILD_DIMS + TEXT_DIMS
 """What kernels compare: the text's build and its vector."""
-_HASH_BITS: Final = 16
-HASHED: Final = 1 << _HASH_BITS
-"""Places for words and pairs of words."""
-_PAIRS: Final = np.uint32(0x9E3779B1)
+HASHED: Final = 1 << 16
+"""Places for words."""
 _FARTHEST: Final = 4.0
 """Standard deviations, beyond which a number of the build tells nothing more."""
 
@@ -80,7 +78,7 @@ class Sight:
         return clipped
 
     def words(self, features: Features) -> tuple[NDArray[np.intp], Floats]:
-        """Places of the words and pairs in a text, and their weights in it (length 1)."""
+        """Places of the words in a text, and their weights in it (of length 1)."""
         places = hashed_words(features)
         weight = self.rarity.take(places)
         norm = float(np.sqrt(weight @ weight))
@@ -164,14 +162,9 @@ def scores_of(weights: Weights, features: Features) -> Floats | None:
 
 
 def hashed_words(features: Features) -> NDArray[np.intp]:
-    """Where a text's words and pairs of words stand, each once, in order."""
-    terms = features.terms
-    pairs = (terms[:-1] * _PAIRS + terms[1:]) >> np.uint32(32 - _HASH_BITS)
-    places = np.concatenate((terms & np.uint32(HASHED - 1), pairs))
+    """Where a text's words stand, each once, in order."""
+    places = (features.terms & np.uint32(HASHED - 1)).astype(np.intp)
     places.sort()
-    if not len(places):
-        return places.astype(np.intp)
-    first = np.empty(len(places), bool)
-    first[0] = True
+    first = np.ones(len(places), bool)
     np.not_equal(places[1:], places[:-1], out=first[1:])
-    return places[first].astype(np.intp)
+    return places[first]
