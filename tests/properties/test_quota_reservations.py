@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any, TypeAlias, TypeVar, cast
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -213,7 +214,10 @@ class Reservations(RuleBasedStateMachine):
         await self.rig.ledger.restore(list({fact.request_id: fact for fact in told}.values()))
 
 
-async def test_reservations_never_leak_and_quotas_hold(postgres_dsn: str) -> None:
+@pytest.mark.parametrize(
+    "examples", [pytest.param(8, id="short"), pytest.param(200, id="long", marks=pytest.mark.long)]
+)
+async def test_reservations_never_leak_and_quotas_hold(postgres_dsn: str, examples: int) -> None:
     """Whatever dies when, however billing reads: used <= settled + reserved <= limit, to the token.
 
     In the end every reservation has ended, and what is settled is what the log says was used.
@@ -227,7 +231,7 @@ async def test_reservations_never_leak_and_quotas_hold(postgres_dsn: str) -> Non
             run_state_machine_as_test(
                 cast("type[Reservations]", lambda: Reservations(runner, rig, postgres_dsn)),
                 settings=settings(
-                    max_examples=8,
+                    max_examples=examples,
                     stateful_step_count=25,
                     deadline=None,
                     suppress_health_check=list(HealthCheck),
