@@ -98,12 +98,21 @@ class Lexicon:
         known = self._rows
         try:
             return np.fromiter(map(known.__getitem__, words), np.intp, len(words))
-        except KeyError:  # a word that is new, or too long to be remembered whole
+        except KeyError:
+            return self._rows_with_new(words)
+
+    def _rows_with_new(self, words: list[str]) -> NDArray[np.intp]:
+        known = self._rows
+        new = set(words).difference(known)
+        if max(map(len, new)) > _LONGEST_WORD:  # it is never remembered whole
             words = [part for word in words for part in _bounded(word)]
-        if len(known) + len(words) > KNOWN_WORDS:
+            new = set(words).difference(known)
+        if len(known) + len(new) > KNOWN_WORDS:
             known.clear()
-        rows = (known[word] if word in known else self._learn(word) for word in words)
-        return np.fromiter(rows, np.intp, len(words))
+            new = set(words)
+        for word in new:
+            self._learn(word)
+        return np.fromiter(map(known.__getitem__, words), np.intp, len(words))
 
     def _learn(self, word: str) -> int:
         row = len(self._rows)
