@@ -15,11 +15,10 @@ from tests.support.learning import (
     ended_fact,
     routed_fact,
     write_ended,
-    write_failed,
     write_feedback,
     write_routed,
 )
-from tests.support.router import IDS, model_record, put_model
+from tests.support.router import IDS, fail_attempt, model_record, put_model
 from typer.testing import CliRunner
 
 from penstock.cli import build_app
@@ -141,7 +140,7 @@ async def test_a_request_is_explained(router: App, broker: Broker, penstock: Run
     await write_routed(broker, routed)
     waiting = await penstock("explain", routed.request_id, "--json")
     assert [each["result"] for each in waiting["attempts"]] == ["open", "planned", "planned"]
-    await write_failed(broker, routed)
+    await fail_attempt(broker, routed.request_id)
     await write_ended(broker, ended_fact(routed, attempt=2))
     await write_feedback(broker, routed, 0.5)
     told = await penstock("explain", f"resp_{routed.request_id}", "--json")
