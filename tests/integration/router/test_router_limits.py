@@ -15,6 +15,7 @@ from penstock_shared.contracts import subjects
 from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.envelope import Envelope
 from penstock_shared.contracts.ids import keyed_request_id
+from penstock_shared.contracts.output_schema import MAX_SCHEMA_DEPTH
 from penstock_shared.contracts.requests import (
     Accepted,
     Rejected,
@@ -129,6 +130,21 @@ async def test_a_refused_submission_uses_no_tokens(
         assert isinstance(refused, Rejected)
         assert refused.error.code == "stale_request_id"
         assert isinstance(await submit(broker, IDS.new(), body, tenant), Accepted)
+
+
+async def test_a_spoilt_repetition_gives_no_tokens_back(
+    broker: Broker, start_router: StartRouter, redis_url: str
+) -> None:
+    """It took none: what it is a repetition of still runs."""
+    tenant = await put_limited(broker, tokens_per_minute=1000)
+    body = {"input": "hi", "max_output_tokens": 900}
+    schema: dict[str, Any] = {}
+    for _ in range(MAX_SCHEMA_DEPTH):
+        schema = {"items": schema}
+    async with start_router(redis_url=redis_url):
+        assert isinstance(await submit(broker, "order-7", body, tenant), Accepted)
+        await submit(broker, "order-7", body | {"output_schema": schema}, tenant)
+        assert isinstance(await submit(broker, "order-8", body, tenant), Rejected)
 
 
 @pytest.mark.parametrize("redis", [True, False])

@@ -7,6 +7,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+from tests.support.breaking import BROKEN, ended
 from tests.support.router import model_record
 
 from penstock_router.domain.breakers import Breakers
@@ -20,6 +22,7 @@ from penstock_router.domain.queue_load import QueueLoad
 from penstock_router.handlers.admissions import Admissions
 from penstock_router.handlers.routes import AdmissionLimits, Knowledge, Routes
 from penstock_router.ports import QuotaGate, RequestLog
+from penstock_shared.contracts import subjects
 from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.errors import UnavailableError
 from penstock_shared.contracts.models import ModelRecord
@@ -63,7 +66,9 @@ class Mirror:
         return None
 
 
-def admissions_on(log: SlowLog, loads: defaultdict[str, QueueLoad]) -> Admissions:
+def admissions_on(
+    log: SlowLog, loads: defaultdict[str, QueueLoad], breakers: Breakers | None = None
+) -> Admissions:
     mirror: Any = Mirror()
     knowledge = Knowledge(
         models=cast("BucketMirror[ModelRecord]", mirror),
@@ -71,7 +76,7 @@ def admissions_on(log: SlowLog, loads: defaultdict[str, QueueLoad]) -> Admission
         lexicon=Lexicon(),
         classifier=Classifier(),
         confidences=Confidences({}),
-        breakers=Breakers(),
+        breakers=breakers or Breakers(),
         modes=Modes(batch_wait_limit_s=60),
         open_requests=OpenRequests(grace_s=30),
         loads=loads,
@@ -87,9 +92,13 @@ def admissions_on(log: SlowLog, loads: defaultdict[str, QueueLoad]) -> Admission
     )
 
 
-async def admit(admissions: Admissions) -> Accepted:
+async def admit(admissions: Admissions, request_id: str | None = None) -> Accepted:
     admission = Admission(
-        request_id=IDS.new(), key_id="k1", data_subject="u1", model="tiny", content="sealed"
+        request_id=request_id or IDS.new(),
+        key_id="k1",
+        data_subject="u1",
+        model="tiny",
+        content="sealed",
     )
     return await admissions.admit("acme", admission, conversation("hi"), None)
 
@@ -116,3 +125,18 @@ async def test_repetitions_do_not_fill_the_queue() -> None:
     for _ in range(5):
         await admit(admissions)
     assert loads["tiny"].depth == 0
+
+
+async def test_what_is_open_is_not_refused_for_a_model_that_fails_by_now() -> None:
+    """Told "rejected", its client would send another one, and both would run (I2)."""
+    golden = Path(__file__).parents[2] / "contracts/golden/request.routed.v1.json"
+    log, breakers = SlowLog(RequestRouted.model_validate_json(golden.read_bytes())), Breakers()
+    log.go.set()
+    admissions = admissions_on(log, defaultdict(QueueLoad), breakers)
+    request_id = IDS.new()
+    admissions._open.fold_open(subjects.request_event("acme", request_id), 1, 2e9)
+    for number in range(8):
+        breakers.observe(ended(number, model="tiny", error=BROKEN), CLOCK.now())
+    with pytest.raises(UnavailableError):
+        await admit(admissions)
+    assert await admit(admissions, request_id)

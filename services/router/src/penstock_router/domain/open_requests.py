@@ -41,6 +41,10 @@ class OpenRequests:
     def __contains__(self, subject: str) -> bool:
         return subject in self._open or subject in self._deciding
 
+    def is_routed(self, subject: str) -> bool:
+        """Whether the log holds a fact of this request, and no terminal, as far as is known."""
+        return subject in self._open
+
     def of_tenant(self, tenant: str) -> int:
         """How many requests this tenant has open."""
         return self._by_tenant.get(tenant, 0)

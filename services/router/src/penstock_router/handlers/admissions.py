@@ -59,9 +59,11 @@ class Admissions:
             UnavailableError: not now: the log, the model or its queue.
         """
         subject = subjects.request_event(tenant, admission.request_id)
+        trace = child_traceparent(traceparent)
+        if self._open.is_routed(subject):  # whatever would be refused by now
+            return await self._readmit(tenant, admission.request_id, trace)
         record = self._tenants.get(tenant)
         routed = self._routes.route(subject, record, admission, content)
-        trace = child_traceparent(traceparent)
         # Nothing is awaited since both were looked at: a burst cannot overtake its own count.
         self._open.begin(subject)
         self._loads[routed.model].admitted(routed.lane)

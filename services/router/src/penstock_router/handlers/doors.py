@@ -123,7 +123,7 @@ class Doors:
             raise
         name, request_id = tenant.tenant, request_id_of(tenant.tenant, envelope.id)
         event = subjects.request_event(name, request_id)
-        await self._count(tenant, event, submission, content, redelivered=redelivered)
+        charged = await self._count(tenant, event, submission, content, redelivered=redelivered)
         data_subject = submission.safety_identifier or f"{NATS_KEY}:{name}"
         try:
             admission = Admission(
@@ -139,9 +139,10 @@ class Doors:
             )
             accepted = await self._admissions.admit(name, admission, content, envelope.traceparent)
         except PenstockError:
-            self._limits.give_back(event)
+            if charged:
+                self._limits.give_back(event)
             raise
-        if accepted.ended:  # the answer that there is
+        if charged and accepted.ended:  # the answer that there is
             self._limits.give_back(event)
         return accepted
 
@@ -160,13 +161,15 @@ class Doors:
         content: Content,
         *,
         redelivered: bool,
-    ) -> None:
-        """Against the limits; a request that is open already uses no tokens again."""
+    ) -> bool:
+        """Against the limits; whether tokens were taken: not for a request that is open already."""
         if not self._admissions.knows(event):
             texts = [*(message.content for message in content.messages), *content.texts]
             await self._limits.take(tenant, event, texts, self._most_output(submission))
-        elif not redelivered:  # that was the broker's doing, not the tenant's
+            return True
+        if not redelivered:  # that was the broker's doing, not the tenant's
             await self._limits.take_repeated(tenant)
+        return False
 
     def _kind_of(self, submission: Submission) -> ModelKind:
         return kind_asked_for(submission.model, tuple(self._models.values()))
