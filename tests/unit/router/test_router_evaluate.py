@@ -97,6 +97,19 @@ def test_domain_is_no_feature(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert measures[0] == measures[1]
 
 
+def test_models_that_are_alike_have_no_gap(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing to recover is null, not a number that JSON lacks."""
+    rows = [json.loads(line) for line in gzip.decompress(SAMPLE.read_bytes()).splitlines()][:60]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({**row, "strong": row["weak"]}) + "\n" for row in rows))
+    asked = ["--train", str(path), "--test", str(path), "--part", "offline", "--json"]
+    assert main(asked) == 0
+    measures = json.loads(capsys.readouterr().out)["offline"]["measures"]
+    assert measures["all.apgr"] == {"mean": None, "low": None, "high": None}
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

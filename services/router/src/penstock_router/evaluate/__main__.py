@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PermanentError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    print(json.dumps(report, indent=1) if asked.json else table(report))  # noqa: T201
+    print(_json(report) if asked.json else table(report))  # noqa: T201
     return 0
 
 
@@ -79,6 +79,12 @@ def _report(asked: argparse.Namespace) -> dict[str, Any]:
         rates = judge_online(table_of(test, features_of_prompts(test, lexicon)), seeds=asked.seeds)
         report["online"] = [asdict(rate) for rate in rates]
     return report
+
+
+def _json(report: dict[str, Any]) -> str:
+    """JSON has no NaN: what does not exist is null."""
+    plain = json.loads(json.dumps(report), parse_constant=lambda _: None)
+    return json.dumps(plain, indent=1, allow_nan=False)
 
 
 def _positive(text: str) -> int:

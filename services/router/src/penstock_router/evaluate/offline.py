@@ -196,9 +196,7 @@ def _report(
         for _ in range(resamples)
     ]
     measures = {
-        name: Interval(
-            mean, *np.nanquantile([each[name] for each in drawn], (0.025, 0.975)).tolist()
-        )
+        name: _interval(mean, np.array([each.get(name, np.nan) for each in drawn]))
         for name, mean in exact.items()
     }
     policies = [policies_of(each) for each in judged]
@@ -216,6 +214,13 @@ def _report(
         },
         decision_us=decision_time(Classifier(weights), timed, lexicon),
     )
+
+
+def _interval(mean: float, drawn: Numbers) -> Interval:
+    """NaN where there is no gap; resamples without one, or without the group, say nothing."""
+    known = drawn[~np.isnan(drawn)]
+    low, high = np.quantile(known, (0.025, 0.975)) if len(known) else (np.nan, np.nan)
+    return Interval(mean, float(low), float(high))
 
 
 def policies_of(predicted: Predicted) -> dict[str, Policy]:
@@ -260,4 +265,4 @@ def decision_time(classifier: Classifier, rows: Outcomes, lexicon: Lexicon) -> d
 
 
 def _mean(found: Sequence[Measures]) -> dict[str, float]:
-    return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
+    return {name: float(np.mean([each.get(name, np.nan) for each in found])) for name in found[0]}
