@@ -57,6 +57,25 @@ def test_a_model_s_own_error_lowers_what_is_expected_of_it_for_every_task() -> N
     assert state.beliefs.tick == 0
 
 
+def test_answers_that_keep_a_form_move_no_belief() -> None:
+    """A thousand of them that nobody judged: a form is easy to keep, and the price must not win.
+
+    Where some break the form, what is expected is no more than the share that keeps it.
+    """
+    learned = Learned()
+    fact = routed(features={"checked": 1.0})
+    x = unpack_context(fact.decision.context)
+    candidate = next(each for each in fact.decision.candidates if each.model == "small")
+    for seq in range(1, 1_001):
+        learned.fold_ended(ended_fact(fact), fact.decision, seq)
+    estimate = learned.of("acme").estimate("small", x, candidate.prior)
+    assert estimate.p_correct == pytest.approx(candidate.p_correct, abs=0.05)
+    broken = failed(fact, "server_error", "output_invalid")
+    for seq in range(1_001, 1_501):
+        learned.fold_ended(broken if seq % 2 else ended_fact(fact), fact.decision, seq)
+    assert learned.of("acme").estimate("small", x, candidate.prior).p_correct < 0.6
+
+
 @pytest.mark.parametrize("error_type", ["invalid_request_error", "not_found_error"])
 def test_what_the_client_sent_is_no_fault_of_the_model(error_type: str) -> None:
     """A request that was refused for what it says teaches nothing, nor does a cancelled one."""
@@ -67,21 +86,21 @@ def test_what_the_client_sent_is_no_fault_of_the_model(error_type: str) -> None:
     assert outcome_of_end(cancelled, fact.decision) is None
 
 
-def test_a_check_judges_and_an_unchecked_answer_is_not_judged() -> None:
-    """A schema's check is a judgement; an answer that nobody looked at teaches cost and time."""
-    checked = routed(features={"json_schema_strictness": 0.4})
-    free = routed(features={"json_schema_strictness": 0.0})
+def test_a_check_finds_wrong_answers_and_no_right_ones() -> None:
+    """What has the form that was asked for may be wrong all the same: only a client knows."""
+    checked = routed(features={"checked": 1.0})
+    free = routed(features={"checked": 0.0})
     passed = outcome_of_end(ended_fact(checked), checked.decision)
     unknown = outcome_of_end(ended_fact(free), free.decision)
     refused = outcome_of_end(failed(checked, "server_error", "output_invalid"), checked.decision)
     expired = failed(free, "server_error", "expired").model_copy(update={"reason": "expired"})
     late = outcome_of_end(expired, free.decision)
     outcomes = [passed, unknown, refused, late]
-    assert [each and (each.correct, each.failed) for each in outcomes] == [
-        (1.0, False),
-        (None, False),
-        (0.0, True),
-        (None, True),
+    assert [each and (each.correct, each.failed, each.passed) for each in outcomes] == [
+        (None, False, True),
+        (None, False, False),
+        (0.0, True, False),
+        (None, True, False),
     ]
 
 

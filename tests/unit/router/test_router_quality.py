@@ -84,7 +84,9 @@ def test_the_metrics_tell_what_it_knows() -> None:
     """Read when scraped, without a label that names a tenant (I8)."""
     quality = Quality()
     expose(quality)
-    quality.attempted(outcome(correct=0, cost=50), decision(small=0.25, large=0.5))
+    decided = decision(small=0.25, large=0.5)
+    quality.attempted(outcome(correct=None, cost=50), decided)
+    quality.judged(outcome(correct=0), decided)
     told = {
         (sample.name, *sample.labels.values()): sample.value
         for family in REGISTRY.collect()

@@ -8,6 +8,7 @@ and two routers that know the same decide the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,6 +37,8 @@ LEARNED: Final = "learned-v1"
 RULE: Final = "rule-v1"
 _OUTPUT_TOKENS: Final = 64
 """Of an answer, before any was seen."""
+_CHARS_PER_TOKEN: Final = 4
+"""Of what the features do not read: instructions, and earlier answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,11 @@ class Asked:
         """Whether the client asked for an output of a given form."""
         return self.content.output_schema is not None or self.content.must_call
 
+    def prompt_tokens(self) -> float:
+        """Of the whole conversation, estimated without any model's own tokenizer."""
+        others = (turn.content for turn in self.content.messages if turn.role != "user")
+        return self.features.token_count + sum(map(len, others)) / _CHARS_PER_TOKEN
+
 
 @dataclass(frozen=True, slots=True)
 class Platform:
@@ -71,6 +79,12 @@ class Platform:
     modes: Modes
     loads: Mapping[str, QueueLoad]
     """Of the models' queues; one that was never read has none."""
+    queue_limit: float = math.inf
+    """Jobs that may wait for a model whose record sets no limit of its own."""
+
+    def limit_of(self, model: ModelRecord) -> float:
+        """How many jobs may wait for the model."""
+        return model.limits.queue or self.queue_limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +133,12 @@ def decide(asked: Asked, platform: Platform, learned: TenantLearned) -> Decided:
         return _as_named(asked, platform, learned)
     rules, experiment, arm = _rules_for(asked, learned)
     rules = platform.modes.rules(rules)
+    prompt_tokens = asked.prompt_tokens()
     able = tiers(
-        platform.models, asked.content, rules.models, lambda name: _can_serve(name, asked, platform)
+        platform.models,
+        asked.content,
+        rules.models,
+        lambda model: prompt_tokens < model.context_tokens and _can_serve(model, asked, platform),
     )
     prospects = _prospects(asked, platform, learned, able, rules.min_confidence)
     chosen = _choose(asked, prospects, rules, learned)
@@ -146,13 +164,16 @@ def decide(asked: Asked, platform: Platform, learned: TenantLearned) -> Decided:
     )
 
 
-def _can_serve(name: str, asked: Asked, platform: Platform) -> bool:
-    """Whether the model's machinery works, and its queue leaves the request time."""
-    load = platform.loads.get(name)
-    wait_s = None if load is None else load.wait_s(asked.lane)
-    return platform.breakers.allows(asked.tenant, name, asked.request_id, asked.now) and (
-        wait_s is None or wait_s <= asked.deadline_s
-    )
+def _can_serve(model: ModelRecord, asked: Asked, platform: Platform) -> bool:
+    """Whether the model's machinery works, and its queue has room and leaves the request time."""
+    load = platform.loads.get(model.name)
+    if load is not None:
+        wait_s = load.wait_s(asked.lane)
+        if wait_s is not None and wait_s > asked.deadline_s:
+            return False
+        if load.ahead_of(asked.lane) >= platform.limit_of(model):
+            return False
+    return platform.breakers.allows(asked.tenant, model.name, asked.request_id, asked.now)
 
 
 def _as_named(asked: Asked, platform: Platform, learned: TenantLearned) -> Decided:
@@ -293,16 +314,19 @@ def _expected_costs(
     told = [learned.output_tokens(asked.features.shape(), model.name) for model in models]
     known = [tokens for tokens in told if tokens is not None]
     typical = sum(known) / len(known) if known else _OUTPUT_TOKENS
+    prompt_tokens = asked.prompt_tokens()
     return [
-        _cost_microusd(asked, model, typical if tokens is None else tokens)
+        _cost_microusd(asked, model, prompt_tokens, typical if tokens is None else tokens)
         for model, tokens in zip(models, told, strict=True)
     ]
 
 
-def _cost_microusd(asked: Asked, model: ModelRecord, output_tokens: float) -> float:
+def _cost_microusd(
+    asked: Asked, model: ModelRecord, prompt_tokens: float, output_tokens: float
+) -> float:
     most = asked.max_output_tokens or model.context_tokens
     return (
-        asked.features.token_count * model.price.input_microusd_per_1k
+        prompt_tokens * model.price.input_microusd_per_1k
         + min(output_tokens, most) * model.price.output_microusd_per_1k
     ) / 1000
 
@@ -316,6 +340,7 @@ def _numbers(
         **features.as_numbers(),
         "novelty_score": round(learned.novelty(features.vector()), 4),
         "historical_failure_rate": round(learned.failure_rate(features.shape(), model.name), 4),
+        "checked": float(asked.checked),
         "lane": list(Lane).index(asked.lane),
         "queue_ahead": 0 if load is None else load.ahead_of(asked.lane),
     }

@@ -31,6 +31,8 @@ class Outcome:
     at: datetime
     experiment: str | None = None
     arm: Arm | None = None
+    passed: bool = False
+    """It has the form that was asked for. That is no proof that it is right."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,11 @@ CHECK_CODES: Final = frozenset(
 
 
 def outcome_of_failure(fact: AttemptFailed, decision: Decision) -> Outcome:
-    """The answer failed its check: it was wrong."""
+    """An answer that has not the form that was asked for is wrong.
+
+    One of too little confidence may be right: it teaches what it took, and nothing else.
+    """
+    wrong = fact.reason == "schema"
     return Outcome(
         tenant=fact.tenant,
         request_id=fact.request_id,
@@ -25,8 +29,8 @@ def outcome_of_failure(fact: AttemptFailed, decision: Decision) -> Outcome:
         attempt=fact.attempt,
         shape=decision.shape,
         context=decision.context,
-        correct=0.0,
-        failed=True,
+        correct=0.0 if wrong else None,
+        failed=wrong,
         cost_microusd=cost_microusd(fact.usage, fact.price),
         latency_ms=fact.timings.total_ms,
         output_tokens=fact.usage.output_tokens,
@@ -48,7 +52,7 @@ def outcome_of_end(fact: RequestEnded, decision: Decision) -> Outcome | None:
         attempt=fact.attempt,
         shape=decision.shape,
         context=decision.context,
-        correct=_correct(fact, decision),
+        correct=_correct(fact),
         failed=failed,
         cost_microusd=cost_microusd(fact.usage, fact.price),
         latency_ms=0.0 if fact.timings is None else fact.timings.total_ms,
@@ -56,6 +60,7 @@ def outcome_of_end(fact: RequestEnded, decision: Decision) -> Outcome | None:
         at=fact.ended_at,
         experiment=decision.experiment,
         arm=decision.arm,
+        passed=not failed and decision.features.get("checked", 0.0) > 0,
     )
 
 
@@ -88,12 +93,9 @@ def _is_ours(fact: RequestEnded) -> bool:
     return fact.error is None or fact.error.type == PenstockError.error_type
 
 
-def _correct(fact: RequestEnded, decision: Decision) -> float | None:
-    """A check that was passed is taken for right until a client says otherwise.
+def _correct(fact: RequestEnded) -> float | None:
+    """Whether an answer is right nobody knows but the client; one that failed is wrong.
 
     Running out of time says nothing: the queue may have been long.
     """
-    if fact.status is Status.FAILED:
-        return None if fact.reason == "expired" else 0.0
-    checked = decision.features.get("json_schema_strictness", 0.0) > 0
-    return 1.0 if checked else None
+    return 0.0 if fact.status is Status.FAILED and fact.reason != "expired" else None

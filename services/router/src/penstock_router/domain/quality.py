@@ -1,7 +1,8 @@
 """How good the decisions were, as far as anybody tells: for operators, and for nobody's decisions.
 
 Over all tenants together, from what this router has read of the log since it started. Only answers
-that were judged count, by a check or by a client, and those are no random sample of all.
+that clients judged count, and those are no random sample of all. Checks are left out: they find
+wrong answers and no right ones.
 """
 
 from __future__ import annotations
@@ -50,10 +51,9 @@ class Quality:
             self.actual_microusd += outcome.cost_microusd
             if outcome.attempt == FIRST_ATTEMPT:
                 self.expected_microusd += decision.expected_cost_microusd
-        self.judged(outcome, decision)
 
     def judged(self, outcome: Outcome, decision: Decision) -> None:
-        """It became known whether an answer was right, or it did not."""
+        """A client said how right an answer was."""
         chosen = _candidate(decision, outcome.model)
         if outcome.correct is None or outcome.attempt != FIRST_ATTEMPT or chosen is None:
             return

@@ -158,10 +158,23 @@ class TenantLearned:
         """Only of models that the decision weighed: of others no prior was logged."""
         candidate = next((c for c in decision.candidates if c.model == outcome.model), None)
         x = _vector(decision)
-        if outcome.correct is None or candidate is None or x is None:
+        if candidate is None or x is None:
             return
-        self.account.judged()
-        self.beliefs.learn(outcome.model, x, candidate.prior, outcome.correct)
+        correct = outcome.correct
+        if correct is None and outcome.passed:
+            correct = self._p_correct_if_passed(outcome, candidate)
+        if correct is not None:
+            self.account.judged()
+            self.beliefs.learn(outcome.model, x, candidate.prior, correct)
+
+    def _p_correct_if_passed(self, outcome: Outcome, candidate: Candidate) -> float:
+        """Bayes: P(right) / P(passes), since right answers pass.
+
+        Together with the answers that fail, and count as wrong, this moves no belief for as long
+        as as many fail as did before: that a form is easy to keep says nothing of what is in it.
+        """
+        passes = 1 - self.tallies.failure_rate(outcome.shape, outcome.model)
+        return min(1.0, candidate.p_correct / passes) if passes > 0 else 1.0
 
     def _on_trial(self, outcome: Outcome) -> Trial | None:
         trial = self.trial
