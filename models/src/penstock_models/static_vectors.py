@@ -74,11 +74,11 @@ def _components(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return turned
 
 
-def _weighted(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def _weighted(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     rank = np.maximum(np.arange(len(vectors)) - _SPECIAL, 0) + 1
     frequency = 1 / (rank + 2.7)
     frequency /= frequency.sum()
-    weighted: NDArray[np.float32] = vectors * (_SIF / (_SIF + frequency))[:, None]
+    weighted: NDArray[np.float64] = vectors * (_SIF / (_SIF + frequency))[:, None]
     return weighted
 
 
