@@ -139,6 +139,26 @@ def test_an_experiment_gives_its_users_other_rules() -> None:
     assert sides == {("baseline", "small"), ("candidate", "large")}
 
 
+@pytest.mark.parametrize(("degraded", "models"), [(True, ("large",)), (False, ("gone",))])
+def test_an_experiment_compares_only_what_followed_its_rules(
+    *, degraded: bool, models: tuple[str, ...]
+) -> None:
+    """Else a candidate would be promoted for answers that the baseline's models have given."""
+    modes = Modes(batch_wait_limit_s=60)
+    for second in range(10 if degraded else 0):
+        signs = Signs(connected=True, dearer_away=True, batch_wait_s=None, facts_behind=0)
+        modes.look(signs, float(second))
+    candidate = PolicyRules(choose=Choose.STRONGEST, models=models)
+    learned = under(PolicyRules(), Experiment(id="e1", candidate=candidate, share=0.5))
+    arms = {
+        decide_plainly(
+            "auto", MODELS, PLAIN, learned=learned, modes=modes, data_subject=f"user-{number}"
+        ).decision.arm
+        for number in range(40)
+    }
+    assert arms == ({None} if degraded else {None, "baseline"})
+
+
 def test_a_policy_names_the_models_it_chooses_among() -> None:
     """Others are not even candidates; a policy whose models are all gone costs no answer."""
     some = under(PolicyRules(choose=Choose.STRONGEST, models=("small", "middle")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Literal
 
 import pytest
 from tests.support.breaking import BROKEN, ended
@@ -14,7 +15,7 @@ from penstock_router.domain.breakers import Breakers
 from penstock_router.domain.modes import Modes, Signs
 from penstock_router.domain.queue_load import LaneReading, QueueLoad
 from penstock_shared.contracts.errors import UnavailableError
-from penstock_shared.contracts.models import ModelRecord
+from penstock_shared.contracts.models import ModelLimits, ModelRecord
 from penstock_shared.contracts.requests import AUTO_MODEL, ChatMessage, Content
 from penstock_shared.contracts.routing import Mode
 from penstock_shared.contracts.subjects import Lane
@@ -63,6 +64,45 @@ def test_a_model_whose_queue_outlasts_the_deadline_is_not_chosen(name: str) -> N
     decided = decide_plainly(AUTO_MODEL, (SMALL, LARGE), HELLO, loads=crowded(name))
     assert [each.model for each in decided.decision.candidates] == [decided.decision.model]
     assert decided.decision.model != name
+
+
+@pytest.mark.parametrize("name", ["small", "large"])
+def test_a_model_whose_queue_is_full_is_not_chosen(name: str) -> None:
+    """Also where nobody knows how fast it drains: the other model has room."""
+    models = [model.model_copy(update={"limits": ModelLimits(queue=2)}) for model in (SMALL, LARGE)]
+    loads: defaultdict[str, QueueLoad] = defaultdict(QueueLoad)
+    for _ in range(2):
+        loads[name].admitted(Lane.STANDARD)
+    decided = decide_plainly(AUTO_MODEL, models, HELLO, loads=loads)
+    assert decided.decision.model != name
+
+
+@pytest.mark.parametrize("role", ["user", "system"])
+def test_a_model_that_is_too_small_for_the_conversation_is_not_chosen(
+    role: Literal["user", "system"],
+) -> None:
+    """It would end with an error of the client's, though another model can read it all."""
+    long = ChatMessage(role=role, content="one two three four " * 100)
+    roomy = LARGE.model_copy(update={"context_tokens": 1_000})
+    asked = Content(messages=(long, *HELLO.messages), output_schema={"type": "object"})
+    decided = decide_plainly(AUTO_MODEL, (SMALL, roomy), asked)
+    assert decided.models == (roomy,)
+    assert decide_plainly(AUTO_MODEL, (SMALL,), asked).models == (
+        SMALL,
+    )  # the worker's word counts
+
+
+def test_what_is_expected_to_be_paid_counts_the_instructions() -> None:
+    """Of a conversation all of it is billed, whoever has said it."""
+    told = ChatMessage(role="system", content="Answer in one word. " * 50)
+    short, long = (
+        decide_plainly("small", (SMALL,), Content(messages=messages)).decision
+        for messages in (HELLO.messages, (told, *HELLO.messages))
+    )
+    assert short.expected_cost_microusd is not None
+    assert long.expected_cost_microusd is not None
+    more = long.expected_cost_microusd - short.expected_cost_microusd
+    assert more == pytest.approx(len(told.content) / 4 * 10 / 1000)
 
 
 def test_a_model_that_fails_is_refused_to_whoever_names_it() -> None:

@@ -29,7 +29,7 @@ from penstock_router.domain.queue_load import QueueLoad
 from penstock_router.domain.rule import HARD_AT, difficulty, presumed_p_correct
 from penstock_shared.contracts.models import ModelRecord
 from penstock_shared.contracts.requests import AUTO_MODEL, Content, Decision
-from penstock_shared.contracts.routing import Candidate, Choose, PolicyRules
+from penstock_shared.contracts.routing import Candidate, Choose, Mode, PolicyRules
 from penstock_shared.contracts.subjects import Lane
 
 NAMED: Final = "named"
@@ -131,8 +131,7 @@ def decide(asked: Asked, platform: Platform, learned: TenantLearned) -> Decided:
     """
     if asked.model != AUTO_MODEL:
         return _as_named(asked, platform, learned)
-    rules, experiment, arm = _rules_for(asked, learned)
-    rules = platform.modes.rules(rules)
+    rules, experiment, arm = _rules_for(asked, platform, learned)
     prompt_tokens = asked.prompt_tokens()
     able = tiers(
         platform.models,
@@ -140,6 +139,8 @@ def decide(asked: Asked, platform: Platform, learned: TenantLearned) -> Decided:
         rules.models,
         lambda model: prompt_tokens < model.context_tokens and _can_serve(model, asked, platform),
     )
+    if rules.models and not any(model.name in rules.models for model in able):
+        experiment = arm = None  # what becomes of it says nothing of rules that it did not follow
     prospects = _prospects(asked, platform, learned, able, rules.min_confidence)
     chosen = _choose(asked, prospects, rules, learned)
     first = chosen.plan.models[0]
@@ -193,11 +194,17 @@ def _as_named(asked: Asked, platform: Platform, learned: TenantLearned) -> Decid
     return Decided(decision, (model,))
 
 
-def _rules_for(asked: Asked, learned: TenantLearned) -> tuple[PolicyRules, str | None, Arm | None]:
-    """The rules of the request's side of the tenant's experiment, where there is one."""
+def _rules_for(
+    asked: Asked, platform: Platform, learned: TenantLearned
+) -> tuple[PolicyRules, str | None, Arm | None]:
+    """The rules of the request's side of the tenant's experiment, where there is one.
+
+    While the platform does less than everything, both sides would be treated alike: none is
+    compared then.
+    """
     experiment = None if learned.policy is None else learned.policy.experiment
-    if experiment is None:
-        return learned.rules, None, None
+    if experiment is None or platform.modes.mode is not Mode.FULL:
+        return platform.modes.rules(learned.rules), None, None
     arm = arm_of(experiment, asked.data_subject, key_id=asked.key_id, request_id=asked.request_id)
     rules = experiment.candidate if arm == "candidate" else learned.rules
     return rules, experiment.id, arm

@@ -95,7 +95,7 @@ class QueueLoad:
         return self._time_for(self.ahead_of(lane))
 
     def refuse_if_overloaded(
-        self, model: str, lane: Lane, *, limit: int, deadline_s: float
+        self, model: str, lane: Lane, *, limit: float, deadline_s: float
     ) -> None:
         """Refuse what finds the queue full, or would expire in it.
 
@@ -123,7 +123,7 @@ class QueueLoad:
         weight = max(1 - math.exp(-elapsed_s / SMOOTHING_S), elapsed_s / self._measured_s)
         self._rate_per_s += weight * (done / elapsed_s - self._rate_per_s)
 
-    def _time_for(self, jobs: int) -> float | None:
+    def _time_for(self, jobs: float) -> float | None:
         rate_per_s = self.rate_per_s
         if rate_per_s is None:
             return None

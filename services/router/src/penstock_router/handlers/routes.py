@@ -93,6 +93,15 @@ class Routes:
             weight=weight,
         )
         deadline_s = deadline_s_of(admission, limits.default_deadline_s)
+        platform = Platform(
+            tuple(known.models.values()),
+            known.classifier,
+            known.confidences,
+            known.breakers,
+            known.modes,
+            known.loads,
+            limits.queue_limit,
+        )
         decided = decide(
             Asked(
                 tenant=tenant,
@@ -107,18 +116,11 @@ class Routes:
                 deadline_s=deadline_s,
                 now=now,
             ),
-            Platform(
-                tuple(known.models.values()),
-                known.classifier,
-                known.confidences,
-                known.breakers,
-                known.modes,
-                known.loads,
-            ),
+            platform,
             known.learned.of(tenant),
         )
         if subject not in known.open_requests:  # a repetition brings no new job
-            self._refuse_overload(decided.models[0], lane, deadline_s)
+            self._refuse_overload(platform, decided.models[0], lane, deadline_s)
         return routed_fact(
             tenant,
             admission,
@@ -134,12 +136,13 @@ class Routes:
             ),
         )
 
-    def _refuse_overload(self, model: ModelRecord, lane: Lane, deadline_s: float) -> None:
-        limit = model.limits.queue or self._limits.queue_limit
+    def _refuse_overload(
+        self, platform: Platform, model: ModelRecord, lane: Lane, deadline_s: float
+    ) -> None:
         self._known.modes.refuse(lane, self._clock.monotonic_s())
         try:
             self._known.loads[model.name].refuse_if_overloaded(
-                model.name, lane, limit=limit, deadline_s=deadline_s
+                model.name, lane, limit=platform.limit_of(model), deadline_s=deadline_s
             )
         except UnavailableError:
             metrics.SHED.labels(model.name).inc()
