@@ -40,7 +40,7 @@ class PolicyRules(BaseModel):
     choose: Choose = Choose.LEARNED
     models: tuple[ModelName, ...] = ()
     """Among which to choose; empty: among all text models that serve."""
-    error_penalty_microusd: MicroUsd = 2_000
+    error_penalty_microusd: MicroUsd = 400
     """What one wrong answer costs the tenant: the exchange rate between errors and money."""
     exploration_share: Probability = 0.02
     """The most that exploration may add to what would be spent without it."""
