@@ -172,6 +172,14 @@ def test_a_named_model_is_refused_with_the_time_of_the_next_probe() -> None:
     assert refused.value.retry_after_s == pytest.approx(OPEN_S - 2)
 
 
+def test_tenants_that_no_longer_use_a_model_are_forgotten() -> None:
+    """Also where nothing ever fails: what is kept is bounded by who came in the last minutes."""
+    breakers = Breakers()
+    for second in range(5_000):
+        breakers.observe(ended(second, tenant=f"t{second}"), after(second))
+    assert len(breakers._models["small"].tenants) < 2_500
+
+
 def test_time_that_runs_backwards_fades_nothing() -> None:
     """Facts of several machines: an earlier time changes neither the counts nor the clock."""
     tally = Tally()

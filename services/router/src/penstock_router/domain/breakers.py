@@ -30,6 +30,8 @@ _VOTES: Final = 2.0
 _MAJORITY: Final = 0.75
 _VOTE_EVERY_S: Final = 1.0
 _FORGOTTEN: Final = 0.05
+_FEW: Final = 1_000
+"""Tenants of a model that are not worth looking through for those that are forgotten."""
 _PLATFORMS_FAULT: Final = frozenset({500, 503})
 
 
@@ -64,6 +66,19 @@ class _Model:
     doubted_by: set[str] = field(default_factory=set)
     """Whose probes have failed since the breaker for all is half-open."""
     voted_s: float = 0.0
+    crowded_at: int = _FEW
+    """So many tenants are looked through for those that have not used it for minutes."""
+
+    def forget(self, now_s: float) -> None:
+        """Bring all counts up to that time, and drop the tenants of which nothing is left."""
+        for own in self.tenants.values():
+            own.tally.fade(now_s)
+        self.tenants = {
+            tenant: own
+            for tenant, own in self.tenants.items()
+            if own.tally.total >= _FORGOTTEN or own.breaker.state(now_s) is not BreakerState.CLOSED
+        }
+        self.crowded_at = 2 * len(self.tenants) + _FEW
 
 
 class Breakers:
@@ -85,6 +100,8 @@ class Breakers:
         failed = broke(fact)
         if failed is not None:
             model = self._models[fact.model]
+            if len(model.tenants) >= model.crowded_at:
+                model.forget(now_s)
             self._observe_own(model.tenants.setdefault(fact.tenant, _Own()), now_s, failed=failed)
             self._observe_all(model, fact.tenant, now_s, failed=failed)
 
@@ -157,13 +174,11 @@ class Breakers:
         if 0 <= now_s - model.voted_s < _VOTE_EVERY_S:
             return False
         model.voted_s = now_s
+        model.forget(now_s)
         against = votes = 0.0
-        for tenant, own in list(model.tenants.items()):
-            own.tally.fade(now_s)
+        for own in model.tenants.values():
             total = own.tally.total
-            if total < _FORGOTTEN and own.breaker.state(now_s) is BreakerState.CLOSED:
-                del model.tenants[tenant]
-            elif total > 0:
+            if total > 0:
                 weight = min(1.0, total)
                 votes += weight
                 against += weight * own.tally.failed / total
