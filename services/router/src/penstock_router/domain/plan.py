@@ -99,8 +99,9 @@ def plans_for(
     if rules.max_attempts == 1 or not (checked or rules.min_confidence is not None):
         return tuple(_plan((step,), None) for step in steps)
     able = sorted((step for step in steps if _in_time(step, deadline_ms, rules)), key=_order)
+    tails = [_cheapest_to(last, able, rules.max_attempts - 1) for last in able]
     return tuple(
-        _plan(_cheapest_from(step, able, rules.max_attempts), rules.min_confidence)
+        _plan(_cheapest_from(step, able, tails, rules.max_attempts), rules.min_confidence)
         for step in steps
     )
 
@@ -117,7 +118,7 @@ def schema_check(*, failure_rate: float, observations: float, p_correct: float) 
     return Check((found + _CATCHES_WEIGHT * _CATCHES_AT_FIRST) / (observations + _CATCHES_WEIGHT))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Step:
     """An option with the numbers of the formula above."""
 
@@ -162,26 +163,40 @@ def _order(step: _Step) -> tuple[float, str]:
     return (step.loss_before / passes if passes > 0 else math.inf, step.name)
 
 
-def _cheapest_from(first: _Step, able: Sequence[_Step], attempts: int) -> tuple[_Step, ...]:
-    """The chain of the least loss that begins with `first`: it alone, or others after it."""
+def _cheapest_from(
+    first: _Step, able: Sequence[_Step], tails: Sequence[_Chain], attempts: int
+) -> tuple[_Step, ...]:
+    """The chain of the least loss that begins with `first`: it alone, or others after it.
+
+    `tails` are the best ones of all of `able`, one for each that may be the last.
+    """
     best: _Chain = first.loss_last, (first,)
-    others = [step for step in able if step is not first]
-    if len(others) == len(able):  # it would not answer in time for another one to follow
+    if first not in able:  # it would not answer in time for another one to follow
         return best[1]
-    for last in others:
-        # tails[r]: the best of at most r of the models looked at so far, then `last`.
-        tails: list[_Chain] = [(last.loss_last, (last,))] * (attempts - 1)
-        for step in reversed(others):
-            for room in range(attempts - 2, 0, -1) if step is not last else ():
-                after_loss, after = tails[room - 1]
-                loss = step.loss_before + step.fails * after_loss
-                if loss < tails[room][0]:
-                    tails[room] = loss, (step, *after)
-        tail_loss, tail = tails[-1]
+    others = [step for step in able if step is not first]
+    for last, best_tail in zip(able, tails, strict=True):
+        if last is first:
+            continue
+        tail_loss, tail = (
+            best_tail if first not in best_tail[1] else _cheapest_to(last, others, attempts - 1)
+        )
         loss = first.loss_before + first.fails * tail_loss
         if loss < best[0]:
             best = loss, (first, *tail)
     return best[1]
+
+
+def _cheapest_to(last: _Step, able: Sequence[_Step], attempts: int) -> _Chain:
+    """The chain of the least loss that ends with `last`: it alone, or others before it."""
+    # tails[r]: the best of at most r of the models looked at so far, then `last`.
+    tails: list[_Chain] = [(last.loss_last, (last,))] * attempts
+    for step in reversed(able):
+        for room in range(attempts - 1, 0, -1) if step is not last else ():
+            after_loss, after = tails[room - 1]
+            loss = step.loss_before + step.fails * after_loss
+            if loss < tails[room][0]:
+                tails[room] = loss, (step, *after)
+    return tails[-1]
 
 
 def _plan(chain: tuple[_Step, ...], min_confidence: float | None) -> Plan:
