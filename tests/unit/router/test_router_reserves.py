@@ -15,11 +15,17 @@ from penstock_router.domain.reserves import reserves_of
 from penstock_shared.contracts.account_commands import UpdateTenant
 from penstock_shared.contracts.models import ModelKind, ModelRecord
 from penstock_shared.contracts.quotas import QuotaPeriod, period_end, period_start
-from penstock_shared.contracts.requests import ChatMessage, Content, Sampling
+from penstock_shared.contracts.requests import (
+    MAX_INPUT_BYTES,
+    ChatMessage,
+    Content,
+    Sampling,
+)
 from penstock_shared.contracts.reservations import reservations_json
 from penstock_shared.contracts.usage import Price, Usage, cost_microusd
 
 UNLIMITED = 10**9
+ACCENTS = "\u0315\u0300\u0316"
 NORMALISERS = [
     normalizers.Sequence([form(), *lower])
     for form in (normalizers.NFC, normalizers.NFD, normalizers.NFKC, normalizers.NFKD)
@@ -53,6 +59,14 @@ def test_no_normaliser_makes_more_bytes_than_are_reserved(text: str) -> None:
     (reserve,) = reserves_of(said(text), Sampling(max_output_tokens=1), [model(UNLIMITED)])
     for normaliser in NORMALISERS:
         assert len(normaliser.normalize_str(text).encode()) < reserve.tokens
+
+
+@pytest.mark.timeout(20)
+def test_a_letter_with_very_many_accents_is_no_work() -> None:
+    """256 KiB of them, which a normal form sorts in minutes: everybody would wait (I8)."""
+    text = "a" + ACCENTS * (MAX_INPUT_BYTES // len(ACCENTS.encode()))
+    (reserve,) = reserves_of(said(text), Sampling(max_output_tokens=1), [model(UNLIMITED)])
+    assert len(text.encode()) < reserve.tokens < 2 * len(text.encode())
 
 
 @given(
