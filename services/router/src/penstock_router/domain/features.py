@@ -22,7 +22,7 @@ _SHORTEST_TEXT: Final = 8
 """Tokens; the vector of a shorter text would say which words it was made of."""
 _NUMBERS: Final = 3
 CONTEXT_DIMS: Final = 1 + _NUMBERS + SCALED_BUILD_DIMS + CONTEXT_TEXT_DIMS
-"""1, the numbers of `Features._scaled`, how the text is built, the text's vector."""
+"""1, strictness, turns and tools, how the text is built, the text's vector."""
 _STEPS: Final = 127
 _TEXT_GAIN: Final = 2.0
 """A vector of length 1 has small numbers: more of the eight bits are used."""
@@ -120,22 +120,20 @@ class Features:
 
     @cached_property
     def _packed(self) -> str:
-        text = self.text[:CONTEXT_TEXT_DIMS] * np.float32(_TEXT_GAIN)
-        if self.token_count < _SHORTEST_TEXT:
-            text = np.zeros(CONTEXT_TEXT_DIMS, np.float32)
-        numbers = np.concatenate((self._scaled(), text))
-        steps = np.rint(np.clip(numbers, -1, 1) * _STEPS).astype(np.int8)
-        return base64.b64encode(steps.tobytes()).decode()
-
-    def _scaled(self) -> NDArray[np.float32]:
-        """1, and numbers that mostly lie between -1 and 1."""
-        numbers = (
+        # Mostly between -1 and 1.
+        numbers = np.zeros(CONTEXT_DIMS, np.float32)
+        numbers[: 1 + _NUMBERS] = (
             1.0,
             self.json_schema_strictness,
             min(1.0, (self.turns - 1) / 8),
-            float(bool(self.domain_flags & TOOLS)),
+            bool(self.domain_flags & TOOLS),
         )
-        return np.concatenate((np.array(numbers, np.float32), scaled_build(self.build)))
+        numbers[1 + _NUMBERS : -CONTEXT_TEXT_DIMS] = scaled_build(self.build)
+        if self.token_count >= _SHORTEST_TEXT:
+            numbers[-CONTEXT_TEXT_DIMS:] = self.text[:CONTEXT_TEXT_DIMS] * _TEXT_GAIN
+        # `np.clip` takes three times as long.
+        steps = np.rint(np.minimum(np.maximum(numbers, -1), 1) * _STEPS).astype(np.int8)
+        return base64.b64encode(steps.tobytes()).decode()
 
 
 def features_of(content: Content, lexicon: Lexicon) -> Features:

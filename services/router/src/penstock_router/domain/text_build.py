@@ -66,5 +66,5 @@ def scaled_build(build: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Counts per word are left out: the logarithms say the same, and fewer numbers are learned faster.
     """
-    scaled: NDArray[np.float32] = (build[_SCALED] - _TYPICAL) / _SPREAD
+    scaled: NDArray[np.float32] = (build.take(_SCALED) - _TYPICAL) / _SPREAD
     return scaled
