@@ -9,7 +9,7 @@ around it, as in model2vec (https://github.com/MinishLab/model2vec).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from unicodedata import combining, normalize
@@ -28,7 +28,8 @@ TAIL_CHARS: Final = 4_000
 KNOWN_WORDS: Final = 65_536
 """Rows of the table: when it is full it is begun anew."""
 _UNKNOWN_CHARS_PER_TOKEN: Final = 3
-_LONGEST_PIECE: Final = 20
+_PREFIX: Final = 3
+"""Characters of a piece by which it is known how long those are that begin alike."""
 
 _LONGEST_WORD: Final = 64
 """Characters; a longer one counts as several, so that what is looked into is bounded."""
@@ -68,6 +69,7 @@ class Lexicon:
         Without them every vector is zero, and tokens are estimated by the length of words.
         """
         self._pieces = pieces or {}
+        self._reach = _reach_of(self._pieces)
         self._vectors = np.zeros((1, TEXT_DIMS), np.float32) if vectors is None else vectors
         self._rows: dict[str, int] = {}
         self._table = np.zeros((KNOWN_WORDS, COUNTS + TEXT_DIMS), np.float32)
@@ -131,7 +133,8 @@ class Lexicon:
         found: list[int] = []
         start = 0
         while start < len(term):
-            for end in range(min(len(term), start + _LONGEST_PIECE), start, -1):
+            reach = self._reach.get(term[start : start + _PREFIX], _PREFIX - 1)
+            for end in range(min(len(term), start + reach), start, -1):
                 piece = term[start:end] if start == 0 else f"##{term[start:end]}"
                 if piece in self._pieces:
                     found.append(self._pieces[piece])
@@ -141,6 +144,19 @@ class Lexicon:
                 found.append(-1)
                 start += _UNKNOWN_CHARS_PER_TOKEN
         return found
+
+
+def _reach_of(pieces: Iterable[str]) -> dict[str, int]:
+    """How long pieces are that begin with the same characters: what need not be tried.
+
+    Without it whoever sends code, keys or noise has twenty look-ups made for each character.
+    """
+    reach: dict[str, int] = {}
+    for piece in pieces:
+        text = piece.removeprefix("##")
+        prefix = text[:_PREFIX]
+        reach[prefix] = max(reach.get(prefix, 0), len(text))
+    return reach
 
 
 def _bounded(word: str) -> list[str]:
