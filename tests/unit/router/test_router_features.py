@@ -130,10 +130,14 @@ def test_flags_and_shape_say_what_a_request_is_like() -> None:
     assert seen("hello", output_schema=schema).shape().startswith(("loose", "strict"))
 
 
-def test_the_vector_of_a_very_short_text_is_not_logged() -> None:
-    """Below eight tokens it would say which words they were (I10)."""
-    short, longer = seen("my name is Bob"), seen("my name is Bob and I live in a small town")
-    assert not unpack_context(short.context())[-CONTEXT_TEXT_DIMS:].any()
+@pytest.mark.parametrize("said", ["no", "Sorry", "my name is Bob", "Anna " * 9, "no " * 30])
+def test_the_context_of_a_very_short_text_says_nothing(said: str) -> None:
+    """Below eight tokens, or where they repeat, it would say which words they were (I10).
+
+    "no" is the one negation of two letters, and a name that is repeated is a direction of its own.
+    """
+    longer = seen("my name is Bob and I live in a small town")
+    assert seen(said).context() == seen("").context()
     assert unpack_context(longer.context())[-CONTEXT_TEXT_DIMS:].any()
 
 

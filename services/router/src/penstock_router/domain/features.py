@@ -12,14 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock_router.domain.lexicon import Lexicon
-from penstock_router.domain.text_build import SCALED_BUILD_DIMS, build_of, scaled_build
+from penstock_router.domain.text_build import (
+    DISTINCT_SHARE,
+    SCALED_BUILD_DIMS,
+    build_of,
+    scaled_build,
+)
 from penstock_router.domain.word_counts import Count
 from penstock_shared.contracts.requests import Content
 
 CONTEXT_TEXT_DIMS: Final = 12
 """How much of a text's vector is logged and learned from."""
 _SHORTEST_TEXT: Final = 8
-"""Tokens; the vector of a shorter text would say which words it was made of."""
+"""Tokens, what is repeated counted once; of a shorter text its build and its vector would say
+which words it was made of."""
 _NUMBERS: Final = 3
 CONTEXT_DIMS: Final = 1 + _NUMBERS + SCALED_BUILD_DIMS + CONTEXT_TEXT_DIMS
 """1, strictness, turns and tools, how the text is built, the text's vector."""
@@ -128,8 +134,8 @@ class Features:
             min(1.0, (self.turns - 1) / 8),
             bool(self.domain_flags & TOOLS),
         )
-        numbers[1 + _NUMBERS : -CONTEXT_TEXT_DIMS] = scaled_build(self.build)
-        if self.token_count >= _SHORTEST_TEXT:
+        if self.token_count * self.build[DISTINCT_SHARE] >= _SHORTEST_TEXT:
+            numbers[1 + _NUMBERS : -CONTEXT_TEXT_DIMS] = scaled_build(self.build)
             numbers[-CONTEXT_TEXT_DIMS:] = self.text[:CONTEXT_TEXT_DIMS] * _TEXT_GAIN
         # `np.clip` takes three times as long.
         steps = np.rint(np.minimum(np.maximum(numbers, -1), 1) * _STEPS).astype(np.int8)

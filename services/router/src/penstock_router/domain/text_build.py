@@ -15,6 +15,8 @@ from penstock_router.domain.word_counts import COUNTS, Count
 
 _LINES: Final = 7
 BUILD_DIMS: Final = 2 * COUNTS + _LINES
+DISTINCT_SHARE: Final = 2 * COUNTS
+"""Where the share of distinct words stands in a build."""
 SCALED_BUILD_DIMS: Final = COUNTS + _LINES
 _SCALED: Final = np.r_[:COUNTS, 2 * COUNTS : BUILD_DIMS]
 _TYPICAL_COUNTS: Final = {
