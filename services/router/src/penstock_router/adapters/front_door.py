@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
+import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -52,9 +54,12 @@ class FrontDoor:
         metrics.IN_FLIGHT.set(len(self._running))
 
     async def close(self) -> None:
-        """Take no more questions."""
+        """Take no more questions than the broker has passed on already."""
+        if not self._broker.is_connected:
+            return
         for subscription in self._subscriptions:
-            await subscription.unsubscribe()
+            with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):  # it goes away
+                await subscription.drain()
 
     async def finished(self) -> None:
         """Return when all that was taken is answered."""
