@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -115,6 +116,42 @@ def test_a_file_that_is_none_is_refused(weights: Weights, tmp_path: Path) -> Non
     for path in (torn, empty, other, tmp_path / "missing.npz"):
         with pytest.raises(PermanentError, match="train it again"):
             load_classifier(path)
+
+
+SPOILT = {
+    "base": np.full(2, np.nan, np.float32),
+    "words": np.zeros((10, 2), np.float16),
+    "curves": np.zeros((2, 3)),
+    "landmarks_0": np.zeros((512, 3), np.float16),
+    "models": np.frombuffer(b"5", np.uint8),
+    "format": np.array(1),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_file_that_no_decision_could_be_made_with_is_refused(
+    weights: Weights, tmp_path: Path, name: str
+) -> None:
+    """When it is loaded, not by every request from then on."""
+    path = tmp_path / "spoilt.npz"
+    save_classifier(path, weights)
+    with np.load(path) as arrays:
+        np.savez(path, **{**arrays, name: SPOILT[name]})
+    with pytest.raises(PermanentError, match="train it again"):
+        load_classifier(path)
+
+
+def test_a_file_with_flipped_bits_is_refused(weights: Weights, tmp_path: Path) -> None:
+    """What is compressed cannot be unpacked then, which is an error of zlib's own."""
+    path = tmp_path / "flipped.npz"
+    save_classifier(path, weights)
+    with ZipFile(path) as archive:
+        begins = archive.getinfo("words.npy").header_offset
+    data = bytearray(path.read_bytes())
+    data[begins + 200 : begins + 240] = b"\xff" * 40
+    path.write_bytes(data)
+    with pytest.raises(PermanentError, match="train it again"):
+        load_classifier(path)
 
 
 def test_the_packaged_classifier_is_for_the_packaged_models() -> None:

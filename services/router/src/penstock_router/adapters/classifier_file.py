@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +16,7 @@ from penstock_router.domain.classifier import (
     SEEN_DIMS,
     Classifier,
     Curve,
+    Floats,
     Kernel,
     Sight,
     Weights,
@@ -37,7 +37,7 @@ def load_classifier(path: Path | None = None) -> Classifier:
     try:
         with np.load(io.BytesIO(source.read_bytes()), allow_pickle=False) as arrays:
             return Classifier(_weights(arrays))
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged files fail in as many ways as they can be damaged
         msg = f"{source} is no classifier that this version reads ({error}): train it again."
         raise PermanentError(msg, code="classifier_unreadable") from error
 
@@ -69,19 +69,37 @@ def _weights(arrays: Mapping[str, Any]) -> Weights:
     if made_for != (_FORMAT, HASHED, SEEN_DIMS):
         msg = f"it is for format, places and numbers {made_for}"
         raise ValueError(msg)
+    models = dict(json.loads(arrays["models"].tobytes()))
+    kernels = [_kernel(arrays, at, len(models)) for at in range(int(arrays["kernels"]))]
+    curves = _sound(arrays, "curves", (len(models), 2))
     return Weights(
-        models=json.loads(arrays["models"].tobytes()),
-        sight=Sight(arrays["centre"], arrays["spread"], arrays["rarity"].astype(np.float32)),
-        words=arrays["words"].astype(np.float32),
-        kernels=tuple(
-            Kernel.of(
-                arrays[f"scale_{at}"],
-                arrays[f"landmarks_{at}"].astype(np.float32),
-                arrays[f"weights_{at}"],
-            )
-            for at in range(int(arrays["kernels"]))
+        models=models,
+        sight=Sight(
+            _sound(arrays, "centre", (SEEN_DIMS,)),
+            _sound(arrays, "spread", (SEEN_DIMS,)),
+            _sound(arrays, "rarity", (HASHED,)),
         ),
-        base=arrays["base"],
-        curves=tuple(Curve(*curve) for curve in arrays["curves"].tolist()),
-        least_familiar=float(arrays["least_familiar"]),
+        words=_sound(arrays, "words", (HASHED, len(models))),
+        kernels=tuple(kernels),
+        base=_sound(arrays, "base", (len(models),)),
+        curves=tuple(Curve(*curve) for curve in curves.tolist()),
+        least_familiar=float(_sound(arrays, "least_familiar", ())),
     )
+
+
+def _kernel(arrays: Mapping[str, Any], at: int, models: int) -> Kernel:
+    weights = arrays[f"weights_{at}"]
+    return Kernel.of(
+        _sound(arrays, f"scale_{at}", (SEEN_DIMS,)),
+        _sound(arrays, f"landmarks_{at}", (len(weights), SEEN_DIMS)),
+        _sound(arrays, f"weights_{at}", (len(weights), models)),
+    )
+
+
+def _sound(arrays: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Floats:
+    """An array that decisions can be made with: else every one of them would fail."""
+    array: Floats = arrays[name].astype(np.float32)
+    if array.shape != shape or not np.isfinite(array).all():
+        msg = f"its {name} is not of finite numbers, {shape}"
+        raise ValueError(msg)
+    return array
