@@ -51,13 +51,13 @@ def tiers(
     models: Collection[ModelRecord],
     content: Content,
     wanted: Collection[str],
-    allowed: Callable[[ModelRecord], bool],
+    *preferred: Callable[[ModelRecord], bool],
 ) -> list[ModelRecord]:
     """The models that `auto` may choose, cheapest first.
 
     Of the `wanted` ones (empty: of all); when none of those can serve, of all: a policy that names
-    a removed model costs money, not answers. Those that are not `allowed`, because they fail, have
-    no time or room, or are too small, serve only when there is no other.
+    a removed model costs money, not answers. Then those that are `preferred`, by one test after the
+    other, the most important one first: what fails it serves only when nothing passes.
 
     Raises:
         PermanentError: `auto` does not take what was sent.
@@ -69,7 +69,9 @@ def tiers(
         msg = "No model is ready yet: start a worker, or see 'penstock models list'."
         raise UnavailableError(msg, code="no_model", retry_after_s=2.0)
     chosen = [model for model in serving if model.name in wanted] or serving
-    return [model for model in chosen if allowed(model)] or chosen
+    for passes in preferred:
+        chosen = [model for model in chosen if passes(model)] or chosen
+    return chosen
 
 
 def _named(requested: str, models: Collection[ModelRecord]) -> ModelRecord:

@@ -137,7 +137,8 @@ def decide(asked: Asked, platform: Platform, learned: TenantLearned) -> Decided:
         platform.models,
         asked.content,
         rules.models,
-        lambda model: prompt_tokens < model.context_tokens and _can_serve(model, asked, platform),
+        lambda model: prompt_tokens < model.context_tokens,
+        lambda model: _can_serve(model, asked, platform),
     )
     if rules.models and not any(model.name in rules.models for model in able):
         experiment = arm = None  # what becomes of it says nothing of rules that it did not follow
