@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import os
 import secrets
+import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
@@ -15,6 +18,8 @@ from pydantic import SecretStr
 from tests.support.billing import failed_attempt
 from tests.support.quotas import QuotaRig, ended, metered, quota_rig, routed, tenant
 
+from penstock_billing.handlers.usage import UsageDesk
+from penstock_billing.ports import Position
 from penstock_router.adapters.postgres_quotas import PostgresQuotas
 from penstock_shared.contracts.errors import (
     RateLimitedError,
@@ -106,6 +111,22 @@ async def test_a_refusal_says_which_quota_and_when_to_come_back(rig: QuotaRig) -
     with pytest.raises(TooLargeError, match="may use 1,001 tokens") as never:
         await rig.gate.reserve(acme, routed(1001))
     assert never.value.param == "max_output_tokens"
+
+
+async def test_of_several_quotas_the_one_that_lasts_is_told(rig: QuotaRig) -> None:
+    """Who comes back when the first of them lets him in meets no other that he was not told of."""
+    acme = await rig.set_quotas(
+        tenant("acme", "requests/day=1", "tokens/day=100", "tokens/month=9")
+    )
+    await rig.gate.reserve(acme, routed(3))
+    with pytest.raises(TooLargeError, match="may use 101 tokens"):
+        await rig.gate.reserve(acme, routed(101))
+    used_up = routed(6)
+    await rig.set_quotas(tenant("acme", "requests/day=2", "tokens/month=9"))
+    await rig.gate.reserve(acme, used_up)
+    await rig.end(ended(used_up, 8))
+    with pytest.raises(RateLimitedError, match="9 tokens per month has no room"):
+        await rig.gate.reserve(acme, routed(2))
 
 
 async def test_every_unit_counts_and_one_refusal_reserves_nothing(rig: QuotaRig) -> None:
@@ -235,6 +256,34 @@ async def test_who_has_no_quota_needs_no_database(rig: QuotaRig) -> None:
         await gate.stop()
 
 
+async def test_a_server_that_stands_still_holds_nobody_for_long(
+    rig: QuotaRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not even confirm a cancellation: who asked, and who waits behind, is told (I8).
+
+    Of a router's room for admissions those who wait take a part; when it goes on, so do they.
+    """
+    monkeypatch.setattr("penstock_router.adapters.postgres_quotas._ANSWER_S", 0.5)
+    monkeypatch.setattr("penstock_shared.runtime.postgres._CONNECT_TIMEOUT_S", 0.5)
+    acme = await rig.set_quotas(tenant("acme", "tokens/day=100000"))
+    await rig.gate.reserve(acme, routed(1))
+    (row,) = await rig.postgres.fetch(
+        "select pid from pg_stat_activity"
+        " where application_name = 'penstock-router' and datname = current_database()"
+    )
+    os.kill(row["pid"], signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(15):
+            told = await asyncio.gather(
+                *(rig.gate.reserve(acme, routed(1)) for _ in range(1500)), return_exceptions=True
+            )
+    finally:
+        os.kill(row["pid"], signal.SIGCONT)
+    assert {type(answer) for answer in told} == {UnavailableError}
+    await rig.gate.reserve(acme, routed(1))
+    # The cancelled statement may have been carried out, too: what it reserved is ended.
+
+
 async def test_one_tenants_odd_value_is_nothing_to_the_others(rig: QuotaRig) -> None:
     """What PostgreSQL cannot store fails alone, in whatever company it came (I8)."""
     acme = await rig.set_quotas(tenant("acme", "tokens/day=1000"))
@@ -242,11 +291,13 @@ async def test_one_tenants_odd_value_is_nothing_to_the_others(rig: QuotaRig) -> 
     answers = await asyncio.gather(
         rig.gate.reserve(acme, routed(1)),
         rig.gate.reserve(evil, routed(1, of="evil", data_subject="nul \x00 byte")),
+        rig.gate.reserve(evil, routed(1, of="evil").model_copy(update={"key_id": "\x00"})),
         rig.gate.reserve(acme, routed(1)),
         rig.gate.reserve(evil, routed(1, of="evil", data_subject="'; drop table billing.usage --")),
         return_exceptions=True,
     )
-    assert [type(answer) for answer in answers] == [type(None), SchemaError, *[type(None)] * 2]
+    done = type(None)
+    assert [type(answer) for answer in answers] == [done, SchemaError, SchemaError, done, done]
     states = {s.tenant: s.reserved for s in await rig.accounts.quotas(None, NOON)}
     assert states == {"acme": 2, "evil": 1}
 
@@ -286,6 +337,45 @@ async def test_lost_reservations_come_back_from_the_log(rig: QuotaRig) -> None:
         await rig.ledger.restore([known, lost, over, routed(7, of="globex")])
     state = await rig.state()
     assert (state.settled, state.reserved, await rig.open_rows()) == (1, 35, 3)
+
+
+async def test_later_attempts_come_back_when_an_earlier_one_is_known(rig: QuotaRig) -> None:
+    """A batch's usage is written first: what is still open is reserved all the same (I4, I9)."""
+    acme = await rig.set_quotas(tenant("acme", "tokens/day=100"))
+    request = routed(20, 30, 40)
+    end = ended(request, 25, attempt=2)
+    failed = failed_attempt(end, (0, 10)).model_copy(update={"routed_at": request.accepted_at})
+    await rig.end(failed)
+    for _ in range(2):
+        await rig.ledger.restore([request])
+    state = await rig.state()
+    assert (state.settled, state.reserved) == (10, 70)
+    with pytest.raises(RateLimitedError):
+        await rig.gate.reserve(acme, routed(21))
+    await rig.end(end)
+    await rig.ledger.restore([request])
+    state = await rig.state()
+    assert (state.settled, state.reserved) == (35, 0)
+
+
+async def test_a_position_of_the_reading_before_ends_no_rebuild(rig: QuotaRig) -> None:
+    """Another replica sets the reading back while this one asks how far it has come (I4, I9)."""
+    asked = asyncio.Event()
+
+    class LastReading:
+        async def read(self) -> Position:
+            await rig.postgres.fetch("truncate billing.usage")
+            await rig.ledger.rebuild_begun(7)
+            asked.set()
+            return Position(events_seq=7, lag=0)
+
+    watch = asyncio.create_task(UsageDesk(rig.ledger, LastReading()).watch(60))
+    await asked.wait()
+    await asyncio.sleep(0.1)
+    watch.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watch
+    assert await rig.ledger.rebuild_until() == 7
 
 
 async def test_a_routers_own_role_reserves_and_sees_nothing_else(

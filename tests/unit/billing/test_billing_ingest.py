@@ -48,6 +48,9 @@ class Ledger:
         self.rows_when_restored = len(self.rows)
         self.reserved.extend(requests)
 
+    async def rebuild_until(self) -> int:
+        raise AssertionError
+
     async def rebuild_ended(self, events_seq: int) -> bool:
         raise AssertionError(events_seq)
 

@@ -229,12 +229,16 @@ class UsageLedger(Protocol):
         ...
 
     async def restore(self, requests: Sequence[RequestRouted]) -> None:
-        """Reserve again what the database has lost of these: it knows nothing of the request.
+        """Reserve again what the database has lost of these.
 
         Raises:
             SchemaError: a value among them is none that can be stored.
             UnavailableError: Postgres does not answer.
         """
+        ...
+
+    async def rebuild_until(self) -> int:
+        """Up to where EVENTS is being read again; 0: it is not."""
         ...
 
     async def rebuild_ended(self, events_seq: int) -> bool:

@@ -82,7 +82,11 @@ class Postgres:
         return cls(await _pool(dsn, name, connections, at_once=0))
 
     def acquire(self) -> Any:
-        """Borrow a connection: `async with`."""
+        """Borrow a connection: `async with`.
+
+        It is given back within the same time, or closed: a server that stands still does not even
+        confirm that it has given up a statement.
+        """
         return self._pool.acquire(timeout=_CONNECT_TIMEOUT_S)
 
     async def fetch(self, query: str, *args: Any) -> list[Any]:
@@ -92,13 +96,15 @@ class Postgres:
             UnavailableError: it may have taken effect or not.
         """
         with translated():
-            rows: list[Any] = await self._pool.fetch(query, *args)
-            return rows
+            async with self.acquire() as connection:
+                rows: list[Any] = await connection.fetch(query, *args)
+                return rows
 
     async def fetchval(self, query: str, *args: Any) -> Any:
         """Run one statement and return its first value; raises as `fetch` does."""
         with translated():
-            return await self._pool.fetchval(query, *args)
+            async with self.acquire() as connection:
+                return await connection.fetchval(query, *args)
 
     async def close(self) -> None:
         """Close every connection, politely for a second."""

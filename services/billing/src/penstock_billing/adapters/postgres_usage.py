@@ -34,6 +34,7 @@ from added group by model"""
 _RESTORE: Final = "select billing.restore($1::jsonb)"
 _REQUESTED: Final = "select exists (select from billing.rebuild where until_seq is null)"
 _BEGUN: Final = "update billing.rebuild set until_seq = $1 where until_seq is null"
+_UNTIL: Final = "select coalesce(max(until_seq), 0) from billing.rebuild"
 _ENDED: Final = "delete from billing.rebuild where until_seq <= $1"
 _TOTALS: Final = """
 select tenant, model, count(distinct request_id) as requests, sum(input_tokens) as input_tokens,
@@ -83,7 +84,7 @@ class PostgresUsage:
         ]
 
     async def restore(self, requests: Sequence[RequestRouted]) -> None:
-        """Reserve again what the database has lost of these: it knows nothing of the request.
+        """Reserve again what the database has lost of these.
 
         Raises:
             SchemaError: a value among them is none that the table can hold.
@@ -113,6 +114,10 @@ class PostgresUsage:
     async def rebuild_begun(self, until_seq: int) -> None:
         """The consumer stands at the beginning: what was asked for is done at `until_seq`."""
         await self._postgres.fetch(_BEGUN, until_seq)
+
+    async def rebuild_until(self) -> int:
+        """Up to where EVENTS is being read again; 0: it is not."""
+        return int(await self._postgres.fetchval(_UNTIL))
 
     async def rebuild_ended(self, events_seq: int) -> bool:
         """EVENTS is settled up to there; whether nothing has to be read again any more."""

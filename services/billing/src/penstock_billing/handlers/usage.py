@@ -183,8 +183,10 @@ class UsageDesk:
         """Keep the metrics fresh, and see a rebuild to its end, for ever."""
         while True:
             with contextlib.suppress(UnavailableError):
+                # Asked first: a position from before a replica's reset is not of this reading.
+                until_seq = await self._ledger.rebuild_until()
                 position = await self._look()
-                whole = await self._ledger.rebuild_ended(position.events_seq)
+                whole = await self._ledger.rebuild_ended(min(until_seq, position.events_seq))
                 metrics.REBUILDING.set(not whole)
                 metrics.RESERVATIONS.set(await self._ledger.reservations())
             await asyncio.sleep(interval_s)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,6 +40,8 @@ from penstock_shared.runtime.telemetry import log
 PAGE: Final = 200
 """Overdue reservations that are read at once."""
 _BATCH: Final = 256
+_MOST_WAITING: Final = 4 * _BATCH
+"""While PostgreSQL is slow: the rest of what a router admits at once is for the other tenants."""
 _ANSWER_S: Final = 3.0
 """How long one statement may take: whoever waits is told to come back."""
 _RESERVE: Final = "select * from billing.reserve($1::jsonb)"
@@ -80,16 +84,13 @@ class PostgresQuotas:
             RateLimitedError: it does not fit now; it carries when to come back.
             TooLargeError: it never will.
             SchemaError: a value in it cannot be stored.
-            UnavailableError: PostgreSQL does not answer, or billing is reading the log again.
+            UnavailableError: PostgreSQL does not answer, too many wait for it, or billing is
+                reading the log again.
         """
         if not tenant.quotas:
             return
-        asked = _Asked(routed, asyncio.get_running_loop().create_future())
-        self._waiting.append(asked)
-        if self._work is None or self._work.done():
-            self._work = asyncio.create_task(self._reserve_waiting(), name="reservations")
         try:
-            await asked.answer
+            await self._asked(routed)
         except UnavailableError:
             metrics.RESERVATIONS.labels("unavailable").inc()
             raise
@@ -120,6 +121,17 @@ class PostgresQuotas:
         if self._postgres is not None:
             await self._postgres.close()
 
+    def _asked(self, routed: RequestRouted) -> asyncio.Future[None]:
+        if "\0" in routed.data_subject:  # the one text of the tenant's own: no batch fails by it
+            raise _not_storable()
+        if len(self._waiting) >= _MOST_WAITING:
+            raise _unavailable()
+        asked = _Asked(routed, asyncio.get_running_loop().create_future())
+        self._waiting.append(asked)
+        if self._work is None or self._work.done():
+            self._work = asyncio.create_task(self._reserve_waiting(), name="reservations")
+        return asked.answer
+
     async def _reserve_waiting(self) -> None:
         while batch := self._next_batch():
             metrics.RESERVATION_BATCH.observe(len(batch))
@@ -142,9 +154,13 @@ class PostgresQuotas:
     async def _reserve_batch(self, batch: Sequence[_Asked]) -> None:
         try:
             text = reservations_json(asked.routed for asked in batch)
+            in_the_way = defaultdict(list)
+            for row in await self._fetch(_RESERVE, text):
+                in_the_way[row["tenant"], str(row["request_id"])].append(row)
             refused = {
-                (row["tenant"], str(row["request_id"])): row
-                for row in await self._fetch(_RESERVE, text)
+                asked.key: self._refusal(in_the_way[asked.key], asked.routed)
+                for asked in batch
+                if asked.key in in_the_way
             }
         except SchemaError as error:
             if len(batch) == 1:
@@ -153,12 +169,16 @@ class PostgresQuotas:
             for asked in batch:  # one tenant's odd value is nothing to the others (I8)
                 await self._reserve_batch([asked])
         except Exception as error:  # noqa: BLE001  whoever waits must get an answer
-            for asked in batch:
-                _answer(asked, _unavailable(error))
+            behind: list[_Asked] = []
+            if isinstance(error, UnavailableError):  # they would only wait for the same
+                behind = self._waiting
+            else:
+                log().error("quotas.failed", kind=type(error).__name__, exc_info=error)
+            for asked in (*batch, *behind):
+                _answer(asked, _unavailable())
         else:
             for asked in batch:
-                row = refused.get(asked.key)
-                _answer(asked, None if row is None else self._refusal(row, asked.routed))
+                _answer(asked, refused.get(asked.key))
 
     async def _fetch(self, query: str, *values: Any) -> list[Any]:
         if self._postgres is None:
@@ -168,7 +188,11 @@ class PostgresQuotas:
             async with asyncio.timeout(_ANSWER_S):
                 return await self._postgres.fetch(query, *values)
 
-    def _refusal(self, row: Any, routed: RequestRouted) -> PenstockError:
+    def _refusal(self, rows: Sequence[Any], routed: RequestRouted) -> PenstockError:
+        """Of all quotas that are in the way the one that is for longest."""
+        return max((self._refusal_by(row, routed) for row in rows), key=_lasts_s)
+
+    def _refusal_by(self, row: Any, routed: RequestRouted) -> PenstockError:
         quota = Quota(unit=row["unit"], period=row["period"], limit=row["most"])
         needed = int(row["needed"])
         if needed > quota.limit and quota.unit is not QuotaUnit.REQUESTS:
@@ -191,16 +215,23 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except asyncpg.DataError as error:
-        msg = "The request holds a value that cannot be stored."
-        raise SchemaError(msg, code="not_storable") from error
+        raise _not_storable() from error
     except (TimeoutError, *_NOT_READY) as error:
-        raise _unavailable(error) from error
-
-
-def _unavailable(error: Exception) -> UnavailableError:
-    """One for each who waits: an exception is raised in one place."""
-    if not isinstance(error, UnavailableError):
         log().warning("quotas.unavailable", kind=type(error).__name__)
+        raise _unavailable() from error
+
+
+def _lasts_s(refusal: PenstockError) -> float:
+    """For ever, where no waiting helps."""
+    return refusal.retry_after_s if isinstance(refusal, RateLimitedError) else math.inf
+
+
+def _not_storable() -> SchemaError:
+    return SchemaError("The request holds a value that cannot be stored.", code="not_storable")
+
+
+def _unavailable() -> UnavailableError:
+    """One for each who waits: an exception is raised in one place."""
     msg = "Quotas cannot be read now: try again."
     return UnavailableError(msg, code="quotas_unavailable")
 

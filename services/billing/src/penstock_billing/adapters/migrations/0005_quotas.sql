@@ -129,9 +129,9 @@ begin
 end $$;
 
 -- For routers: reserve for every request in `asked`, as far as it fits into all quotas of its
--- tenant; returns those that do not, each with the first quota that is in the way. `asked` is a
--- list of {tenant, day, wanted: [reservations]} with each request once. Asking again changes
--- nothing, and a request of which usage is known needs no reservation any more.
+-- tenant; returns those that do not, each with every quota that is in the way. `asked` is a list
+-- of {tenant, day, wanted: [reservations]} with each request once. Asking again changes nothing,
+-- and a request of which usage is known needs no reservation any more.
 create function billing.reserve(asked jsonb)
 returns table (tenant text, request_id uuid, unit text, period text, most bigint,
                settled numeric, reserved numeric, needed numeric)
@@ -145,9 +145,10 @@ declare
     settleds  numeric[];
     reserveds numeric[];
     needs     numeric[];
-    blocked   integer;
+    fits      boolean;
     granted   uuid[];
 begin
+    lock table billing.usage in access share mode;  -- it is not emptied while this goes on
     perform billing.lock_quotas(array(
         select p.tenant from jsonb_to_recordset(asked) as p (tenant text)));
     if exists (select from billing.rebuild) then
@@ -184,28 +185,26 @@ begin
                 select case u when 'requests' then one.requests when 'tokens' then one.tokens
                               else one.microusd end
                 from unnest(units) with ordinality as t (u, n) order by n);
-            blocked := null;
+            fits := true;
             for n in 1 .. cardinality(units) loop
                 if needs[n] > 0 and settleds[n] + reserveds[n] + needs[n] > mosts[n] then
-                    blocked := n;
-                    exit;
+                    fits := false;
+                    tenant := place.tenant;
+                    request_id := one.request_id;
+                    unit := units[n];
+                    period := periods[n];
+                    most := mosts[n];
+                    settled := settleds[n];
+                    reserved := reserveds[n];
+                    needed := needs[n];
+                    return next;
                 end if;
             end loop;
-            if blocked is null then
+            if fits then
                 granted := granted || one.request_id;
                 for n in 1 .. cardinality(units) loop
                     reserveds[n] := reserveds[n] + needs[n];
                 end loop;
-            else
-                tenant := place.tenant;
-                request_id := one.request_id;
-                unit := units[blocked];
-                period := periods[blocked];
-                most := mosts[blocked];
-                settled := settleds[blocked];
-                reserved := reserveds[blocked];
-                needed := needs[blocked];
-                return next;
             end if;
         end loop;
         if granted <> '{}' then
@@ -214,7 +213,8 @@ begin
     end loop;
 end $$;
 
--- For billing: the reservations that `routed` facts tell of, where the database has lost them.
+-- For billing: the reservations that `routed` facts tell of, where the database has lost them: of
+-- requests that have none, for the attempts that are not over yet as far as is known.
 create function billing.restore(asked jsonb) returns void language plpgsql as $$
 declare
     place record;
@@ -222,22 +222,23 @@ begin
     perform billing.lock_quotas(array(
         select p.tenant from jsonb_to_recordset(asked) as p (tenant text)));
     for place in
-        select p.tenant, p.day, p.wanted, array(
-            select w.request_id
+        select p.tenant, p.day, l.lost, l.requests
+        from jsonb_to_recordset(asked) as p (tenant text, day date, wanted jsonb)
+        cross join lateral (
+            select jsonb_agg(to_jsonb(w)) as lost, array_agg(w.request_id) as requests
             from jsonb_populate_recordset(null::billing.reservations, p.wanted) as w
             left join lateral (
                 select h.attempt from billing.reservations h
                 where h.tenant = p.tenant and h.request_id = w.request_id limit 1) r on true
             left join lateral (
                 select u.attempt from billing.usage u
-                where u.tenant = p.tenant and u.request_id = w.request_id limit 1) known on true
-            where r.attempt is null and known.attempt is null) as lost
-        from jsonb_to_recordset(asked) as p (tenant text, day date, wanted jsonb)
-        where exists (select from billing.quota_use q where q.tenant = p.tenant)
+                where u.tenant = p.tenant and u.request_id = w.request_id
+                  and (u.attempt >= w.attempt or u.status <> 'attempt_failed') limit 1) e on true
+            where r.attempt is null and e.attempt is null) as l
+        where l.lost is not null
+          and exists (select from billing.quota_use q where q.tenant = p.tenant)
     loop
-        if place.lost <> '{}' then
-            perform billing.hold(place.tenant, place.day, place.wanted, place.lost);
-        end if;
+        perform billing.hold(place.tenant, place.day, place.lost, place.requests);
     end loop;
 end $$;
 
@@ -316,13 +317,15 @@ end $$;
 create trigger emptied after truncate on billing.usage
     for each statement execute function billing.usage_emptied();
 
--- A tenant's sums from a day on, from the rows that they sum up: when a quota is set, what was
--- used before counts. Nothing is metered meanwhile.
+-- A tenant's sums from a day on, from the rows that they sum up: when its first quota is set, what
+-- was used before counts. Nothing is metered meanwhile. From then on it is counted for good.
 create function billing.recount(of_tenant text, since date) returns void language plpgsql as $$
 begin
+    if exists (select from billing.quota_use where tenant = of_tenant) then
+        return;
+    end if;
     lock table billing.usage in share mode;
     perform billing.lock_quotas(array[of_tenant]);
-    delete from billing.quota_use where tenant = of_tenant and day >= since;
     insert into billing.quota_use (tenant, day, unit, settled, reserved)
     select of_tenant, day, unit, sum(settled), sum(reserved)
     from (
