@@ -22,7 +22,9 @@ from penstock_billing.app import create_app
 from penstock_billing.settings import Settings
 from penstock_router.adapters.nats_request_log import NatsRequestLog
 from penstock_router.handlers.orphans import Orphans
+from penstock_shared.contracts import subjects
 from penstock_shared.contracts.account_commands import CreateTenant
+from penstock_shared.contracts.envelope import Envelope
 from penstock_shared.contracts.errors import PenstockError, RateLimitedError
 from penstock_shared.contracts.requests import RequestEnded, RequestRouted
 from penstock_shared.contracts.subjects import Lane
@@ -144,6 +146,22 @@ async def test_a_request_that_was_never_routed_is_ended(rig: QuotaRig, broker: B
     await Operator(broker).publish(ended(alive, 120))
     await released(rig)
     assert (await rig.state()).settled == 120
+
+
+async def test_an_unreadable_fact_keeps_no_other_reservation(rig: QuotaRig, broker: Broker) -> None:
+    """One request's poison is passed over: those behind it are ended (I4, I8)."""
+    acme = tenant("acme", f"tokens/day={LIMIT}")
+    soon = datetime.now(UTC)
+    poisoned, lost = routed(10, deadline=soon), routed(10, deadline=soon + timedelta(seconds=1))
+    for request in (poisoned, lost):
+        await rig.gate.reserve(acme, request)
+    await broker.publish(
+        subjects.request_event("acme", poisoned.request_id),
+        b"?",
+        Envelope(id="poison", source="/test", type=RequestRouted.TYPE, time=soon),
+    )
+    assert await orphans(rig, broker).look() == 1
+    assert await NatsRequestLog(broker).last_fact("acme", lost.request_id) is not None
 
 
 async def test_a_router_killed_between_its_writes(

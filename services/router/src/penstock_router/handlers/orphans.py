@@ -17,6 +17,7 @@ from penstock_router.ports import HeldRequest, OverdueReservations, RequestLog
 from penstock_shared.contracts.errors import TransientError
 from penstock_shared.runtime.broker import SequenceConflictError
 from penstock_shared.runtime.clock import Clock
+from penstock_shared.runtime.request_log import UnreadableFactError
 from penstock_shared.runtime.telemetry import log
 
 _LOOK_EVERY_S: Final = 10.0
@@ -63,9 +64,17 @@ class Orphans:
         last: HeldRequest | None = None
         while page := await self._reservations.overdue(before, last):
             for request in page:
-                ended += await self._end(request)
+                ended += await self._end_if_it_can_be_read(request)
             last = page[-1]
         return ended
+
+    async def _end_if_it_can_be_read(self, request: HeldRequest) -> bool:
+        """What cannot is passed over: those behind it are ended all the same."""
+        try:
+            return await self._end(request)
+        except UnreadableFactError as error:
+            log().error("orphans.unreadable", request_id=request.request_id, code=error.code)
+            return False
 
     async def _end(self, request: HeldRequest) -> bool:
         """Whether it was one: what has a fact is ended by others, and billing will read of it."""
