@@ -80,6 +80,15 @@ def test_every_decision_tells_with_which_probability_it_was_made() -> None:
         assert [each.prior for each in decision.candidates] == [0.6, 0.9, 0.95]
 
 
+def test_who_may_not_explore_does_not_with_what_others_have_saved() -> None:
+    """Neither after exploration was forbidden, nor on an experiment's side that forbids it."""
+    learned = under(PolicyRules(exploration_share=0))
+    learned.account.balance_microusd = 10**9
+    decision = decide_plainly("auto", MODELS, PLAIN, learned=learned, classifier=GRADED).decision
+    assert sorted(each.probability for each in decision.candidates) == [0, 0, 1]
+    assert decision.exploration_microusd == 0
+
+
 def test_without_classifier_and_experience_the_rule_decides() -> None:
     """Also for a text that is out of the classifier's depth, or a model of another version."""
     decision = decide_plainly("auto", MODELS, PLAIN, classifier=Knows()).decision

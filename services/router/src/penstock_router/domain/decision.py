@@ -264,7 +264,9 @@ def _choose(
     choice = choose(
         [_option(plan) for plan in plans],
         penalty_microusd=rules.error_penalty_microusd,
-        exploration_budget_microusd=learned.exploration_budget_microusd,
+        exploration_budget_microusd=(
+            learned.exploration_budget_microusd if rules.exploration_share else 0.0
+        ),
         u=draw_of(asked.request_id),
     )
     plan = plans[choice.index]
