@@ -158,6 +158,25 @@ async def test_a_request_is_explained(router: App, broker: Broker, penstock: Run
     assert not {"secret", "sealed", "QUJD"} & set((text + json.dumps(told)).split('"'))
 
 
+async def test_an_id_that_two_tenants_have_used_mixes_nothing(
+    router: App, broker: Broker, penstock: Run
+) -> None:
+    """Clients make the ids: what another tenant did under one is not told as this one's (I8)."""
+    ours = routed_fact("acme", IDS.new(), model="small")
+    theirs = routed_fact("globex", ours.request_id, model="large")
+    for routed in (ours, theirs):
+        await write_routed(broker, routed)
+    await write_ended(broker, ended_fact(theirs))
+    await write_feedback(broker, theirs, 0.0)
+    said = await penstock("explain", ours.request_id, refused=True)
+    assert "acme, globex" in said
+    told = await penstock("explain", ours.request_id, "--tenant", "acme", "--json")
+    assert (told["tenant"], told["decision"]["model"]) == ("acme", "small")
+    assert (told["status"], told["feedback"]) == (None, None)
+    said = await penstock("explain", ours.request_id, "--tenant", "initech", refused=True)
+    assert "has no request" in said
+
+
 async def test_a_mistake_ends_with_status_1(router: App, nats_url: str) -> None:
     """As a program sees it: what to do is on standard error, and nothing else."""
     done = await asyncio.to_thread(

@@ -86,15 +86,16 @@ def ask_router(data_dir: Path | None, verb: str, question: BaseModel) -> PolicyS
     return asyncio.run(_ask(locate_stack(data_dir, os.environ).nats_url, verb, question))
 
 
-def explain(data_dir: Path | None, request_id: str) -> Explanation:
+def explain(data_dir: Path | None, request_id: str, tenant: str | None = None) -> Explanation:
     """Read everything that the event log has of a request.
 
     Raises:
-        OperatorError: No stack runs, the log does not answer, or has no such request.
+        OperatorError: No stack runs, the log does not answer, has no such request, or has one of
+            each of several tenants.
     """
     nats_url = locate_stack(data_dir, os.environ).nats_url
     try:
-        return _explanation(_sorted(request_id, asyncio.run(_read(nats_url, request_id))))
+        return _explanation(_sorted(request_id, tenant, asyncio.run(_read(nats_url, request_id))))
     except (ValidationError, UnreadableFactError) as error:
         raise OperatorError(
             f"A fact of the request {request_id} is not of this version.",
@@ -124,20 +125,30 @@ async def _read(nats_url: str, request_id: str) -> list[StoredMessage]:
         ) from error
 
 
-def _sorted(request_id: str, messages: list[StoredMessage]) -> _Facts:
-    """By kind; a request id belongs to whoever was routed under it."""
-    facts = [read_fact(message) for message in messages if message.event_type in _REQUEST_TYPES]
+def _sorted(request_id: str, tenant: str | None, messages: list[StoredMessage]) -> _Facts:
+    """By kind, of one tenant: clients make the ids, so that two of them may have made the same."""
+    found = [read_fact(message) for message in messages if message.event_type in _REQUEST_TYPES]
+    owners = {fact.tenant for fact in found if isinstance(fact, RequestRouted)}
+    if tenant is not None:
+        owners &= {tenant}
+    if len(owners) > 1:
+        raise OperatorError(
+            f"Several tenants have a request {request_id}: {', '.join(sorted(owners))}.",
+            "Say with --tenant whose you mean.",
+        )
+    facts = [fact for fact in found if fact.tenant in owners]
     routed = [fact for fact in facts if isinstance(fact, RequestRouted)]
     if not routed:
         raise OperatorError(
             f"The event log has no request {request_id}, or has it no more.",
             "The id is that of the response, with or without `resp_`.",
         )
-    feedback = [
+    judged = (
         ResponseFeedback.model_validate_json(message.data)
         for message in messages
         if message.event_type == ResponseFeedback.TYPE
-    ]
+    )
+    feedback = [fact for fact in judged if fact.tenant in owners]
     return _Facts(
         routed=routed[-1],
         failed=tuple(fact for fact in facts if isinstance(fact, AttemptFailed)),

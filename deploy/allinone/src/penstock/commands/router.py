@@ -99,6 +99,9 @@ _Confidence = Annotated[
 
 def explain(
     request: Annotated[str, typer.Argument(help="The request's or response's id.")],
+    tenant: Annotated[
+        str | None, typer.Option(help="Whose it is, should several have used the id.")
+    ] = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -109,7 +112,7 @@ def explain(
         request_id = parse_request_id(request)
     except PermanentError as error:
         raise OperatorError(error.message, "The id is that of the response.") from error
-    explanation = look_up(data_dir, request_id)
+    explanation = look_up(data_dir, request_id, tenant)
     if as_json:
         typer.echo(explanation.model_dump_json())
         return
