@@ -139,9 +139,11 @@ async def test_what_runs_or_said_nothing_is_not_judged(edge: Edge) -> None:
     """The one may be later; the other never: failed, or a vector, which has no deltas."""
     edge.backend.generate = until_cancelled
 
-    async def wordless(backend: Backend, job: Job, _: str) -> None:
+    said: list[str] = []
+
+    async def broken(backend: Backend, job: Job, _: str) -> None:
         error = PenstockError("It broke.", code="broken").body()
-        await backend.end(job, new_run(), [], status=Status.FAILED, reason="error", error=error)
+        await backend.end(job, new_run(), said, status=Status.FAILED, reason="error", error=error)
 
     async with edge.http() as http:
         made = await http.post("responses", json={"input": "x", "background": True})
@@ -149,9 +151,13 @@ async def test_what_runs_or_said_nothing_is_not_judged(edge: Edge) -> None:
         assert refused(await give(http, running, 1)) == (409, "response_not_ended")
         await http.post(f"responses/{running}/cancel")
         assert (await give(http, running, 0.5)).status_code == 200  # of what was said until then
-        edge.backend.generate = wordless
-        failed = (await http.post("responses", json={"input": "x"})).json()["id"]
-        assert refused(await give(http, failed, 0)) == (400, "no_answer")
+        edge.backend.generate = broken
+        for said[:] in (
+            [],
+            ["half an ", "answer"],
+        ):  # its failure is counted without anybody's word
+            failed = (await http.post("responses", json={"input": "x"})).json()["id"]
+            assert refused(await give(http, failed, 0)) == (400, "no_answer")
 
 
 async def test_of_many_at_once_one_stands(edge: Edge) -> None:

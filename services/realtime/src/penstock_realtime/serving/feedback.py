@@ -8,6 +8,7 @@ from penstock_realtime.ports import FeedbackLog
 from penstock_realtime.serving.lookup import Lookup
 from penstock_shared.contracts.errors import ConflictError, PermanentError
 from penstock_shared.contracts.feedback import ResponseFeedback
+from penstock_shared.contracts.requests import Status
 from penstock_shared.runtime.clock import Clock
 
 
@@ -27,11 +28,12 @@ class Feedbacks:
         Raises:
             NotFoundError: this tenant has no such response.
             ConflictError: it has not ended, or another score stands.
-            PermanentError: it has no text.
+            PermanentError: it failed, or has no text.
             UnavailableError: the log does not answer: the score may stand or not.
         """
         ended = await self.lookup.ended(tenant, request_id)
-        if not ended.delta_ends:  # of a text there is one at least; a vector has none
+        # That it failed is counted already. A text has one delta at least, a vector none.
+        if ended.status is Status.FAILED or not ended.delta_ends:
             msg = "This response has no text to judge: it failed, said nothing, or is an embedding."
             raise PermanentError(msg, code="no_answer", param="response_id")
         standing = await self.log.record(
