@@ -26,7 +26,7 @@ from penstock_router.adapters.classifier_file import load_classifier
 from penstock_router.adapters.confidence_file import load_confidences
 from penstock_router.adapters.lexicon_file import load_lexicon
 from penstock_router.domain.breakers import Breakers
-from penstock_router.domain.classifier import Classifier, Floats, Kernel, Weights
+from penstock_router.domain.classifier import Classifier, Floats, Weights
 from penstock_router.domain.decision import Asked, Decided, Platform, decide
 from penstock_router.domain.features import features_of
 from penstock_router.domain.learned import Learned
@@ -229,10 +229,7 @@ def _known_to_all(classifier: Classifier, records: Sequence[ModelRecord]) -> Cla
             words=wide(weights.words),
             base=wide(weights.base),
             curves=weights.curves * copies,
-            kernels=tuple(
-                Kernel(each.scale, each.landmarks, each.squares, wide(each.weights))
-                for each in weights.kernels
-            ),
+            near=wide(weights.near),
         )
     )
 

@@ -122,7 +122,7 @@ SPOILT = {
     "base": np.full(2, np.nan, np.float32),
     "words": np.zeros((10, 2), np.float16),
     "curves": np.zeros((2, 3)),
-    "landmarks_0": np.zeros((512, 3), np.float16),
+    "landmarks": np.zeros((256, 3), np.float16),
     "models": np.frombuffer(b"5", np.uint8),
     "format": np.array(1),
 }

@@ -17,14 +17,14 @@ from penstock_router.domain.classifier import (
     Classifier,
     Curve,
     Floats,
-    Kernel,
+    Landmarks,
     Sight,
     Weights,
 )
 from penstock_shared.contracts.errors import PermanentError
 
 PACKAGED: Final = "data/classifier.npz"
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 
 def load_classifier(path: Path | None = None) -> Classifier:
@@ -54,12 +54,10 @@ def save_classifier(path: Path, weights: Weights) -> None:
         "base": weights.base,
         "curves": np.array([(curve.slope, curve.offset) for curve in weights.curves]),
         "least_familiar": np.array(weights.least_familiar),
-        "kernels": np.array(len(weights.kernels)),
+        "landmarks": weights.landmarks.seen.astype(np.float16),
+        "rates": weights.landmarks.rates,
+        "near": weights.near,
     }
-    for at, kernel in enumerate(weights.kernels):
-        arrays[f"scale_{at}"] = kernel.scale
-        arrays[f"landmarks_{at}"] = kernel.landmarks.astype(np.float16)
-        arrays[f"weights_{at}"] = kernel.weights
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **arrays)
 
@@ -70,7 +68,7 @@ def _weights(arrays: Mapping[str, Any]) -> Weights:
         msg = f"it is for format, places and numbers {made_for}"
         raise ValueError(msg)
     models = dict(json.loads(arrays["models"].tobytes()))
-    kernels = [_kernel(arrays, at, len(models)) for at in range(int(arrays["kernels"]))]
+    landmarks, kernels = len(arrays["landmarks"]), len(arrays["rates"])
     curves = _sound(arrays, "curves", (len(models), 2))
     return Weights(
         models=models,
@@ -80,19 +78,14 @@ def _weights(arrays: Mapping[str, Any]) -> Weights:
             _sound(arrays, "rarity", (HASHED,)),
         ),
         words=_sound(arrays, "words", (HASHED, len(models))),
-        kernels=tuple(kernels),
+        landmarks=Landmarks.of(
+            _sound(arrays, "landmarks", (landmarks, SEEN_DIMS)),
+            _sound(arrays, "rates", (kernels, 2)),
+        ),
+        near=_sound(arrays, "near", (kernels * landmarks, len(models))),
         base=_sound(arrays, "base", (len(models),)),
         curves=tuple(Curve(*curve) for curve in curves.tolist()),
         least_familiar=float(_sound(arrays, "least_familiar", ())),
-    )
-
-
-def _kernel(arrays: Mapping[str, Any], at: int, models: int) -> Kernel:
-    weights = arrays[f"weights_{at}"]
-    return Kernel.of(
-        _sound(arrays, f"scale_{at}", (SEEN_DIMS,)),
-        _sound(arrays, f"landmarks_{at}", (len(weights), SEEN_DIMS)),
-        _sound(arrays, f"weights_{at}", (len(weights), models)),
     )
 
 

@@ -26,33 +26,47 @@ HASHED: Final = 1 << 16
 """Places for words."""
 _FARTHEST: Final = 4.0
 """Standard deviations, beyond which a number of the build tells nothing more."""
+_PARTS: Final = (0, BUILD_DIMS)
+"""Where build and text begin in what is seen."""
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
-    """One Gaussian kernel over the landmarks: exp(-|scale (x - landmark)|^2)."""
+class Landmarks:
+    """Training texts, and Gaussian kernels over them: exp(-(rate |x - y|^2 of build + of text)).
 
-    scale: Floats
-    """(SEEN_DIMS,)"""
-    landmarks: Floats
-    """(landmarks, SEEN_DIMS), scaled already."""
+    All kernels weigh the same two distances, so each text is compared with a landmark once.
+    """
+
+    build: Floats
+    """(landmarks, BUILD_DIMS)"""
+    text: Floats
+    """(landmarks, TEXT_DIMS)"""
     squares: Floats
-    """(landmarks,): each one's squared length."""
-    weights: Floats
-    """(landmarks, models)"""
+    """(2, landmarks): squared lengths of both."""
+    rates: Floats
+    """(kernels, 2): how fast each kernel falls with the distance in build, and in text."""
 
     @classmethod
-    def of(cls, scale: Floats, landmarks: Floats, weights: Floats) -> Self:
-        """With `landmarks` scaled already."""
-        return cls(scale, landmarks, np.square(landmarks).sum(1), weights)
+    def of(cls, seen: Floats, rates: Floats) -> Self:
+        """With `seen`, (landmarks, SEEN_DIMS), of the texts."""
+        squares = np.add.reduceat(np.square(seen), _PARTS, -1).T
+        build, text = seen[:, :BUILD_DIMS].copy(), seen[:, BUILD_DIMS:].copy()
+        return cls(build, text, squares.copy(), rates)
+
+    @property
+    def seen(self) -> Floats:
+        """What `of` took."""
+        return np.concatenate((self.build, self.text), -1)
 
     def near(self, seen: Floats) -> Floats:
-        """Each landmark's nearness, (…, landmarks), of what was seen, (…, SEEN_DIMS)."""
-        scaled = seen * self.scale
-        squares = self.squares + np.square(scaled).sum(-1, keepdims=True)
-        near: Floats = np.exp(2 * (scaled @ self.landmarks.T) - squares)
+        """Each one's nearness, (…, kernels, landmarks), to what was seen, (…, SEEN_DIMS)."""
+        both = np.empty((*seen.shape[:-1], 2, len(self.build)), np.float32)
+        both[..., 0, :] = seen[..., :BUILD_DIMS] @ self.build.T
+        both[..., 1, :] = seen[..., BUILD_DIMS:] @ self.text.T
+        own = np.add.reduceat(np.square(seen), _PARTS, -1)
+        near: Floats = np.exp(self.rates @ (2 * both - self.squares - own[..., np.newaxis]))
         return near
 
 
@@ -74,7 +88,7 @@ class Sight:
         norm = float(np.sqrt(vector @ vector))
         if norm > 0:
             vector /= norm
-        clipped: Floats = np.clip(seen, -_FARTHEST, _FARTHEST)
+        clipped: Floats = np.minimum(np.maximum(seen, -_FARTHEST), _FARTHEST)
         return clipped
 
     def words(self, features: Features) -> tuple[NDArray[np.intp], Floats]:
@@ -111,7 +125,9 @@ class Weights:
     sight: Sight
     words: Floats
     """(HASHED, models)"""
-    kernels: tuple[Kernel, ...]
+    landmarks: Landmarks
+    near: Floats
+    """(kernels * landmarks, models)"""
     base: Floats
     """(models,): the score of a text of which nothing is known."""
     curves: tuple[Curve, ...]
@@ -151,20 +167,18 @@ class Classifier:
 def scores_of(weights: Weights, features: Features) -> Floats | None:
     """(models,), not calibrated; None for a text that is out of depth."""
     seen = weights.sight.seen(features)
+    near = weights.landmarks.near(seen)
+    if near[-1].max() < weights.least_familiar:
+        return None
     places, weight = weights.sight.words(features)
-    scores = weights.base + weight @ weights.words.take(places, 0)
-    nearest = 0.0
-    for kernel in weights.kernels:
-        near = kernel.near(seen)
-        scores = scores + near @ kernel.weights
-        nearest = float(near.max())
-    return scores if nearest >= weights.least_familiar else None
+    scores: Floats = weights.base + weight @ weights.words.take(places, 0)
+    return scores + near.reshape(-1) @ weights.near
 
 
 def hashed_words(features: Features) -> NDArray[np.intp]:
     """Where a text's words stand, each once, in order."""
-    places = (features.terms & np.uint32(HASHED - 1)).astype(np.intp)
+    places = features.terms.astype(np.uint16)  # the lowest bits; short numbers are sorted faster
     places.sort()
     first = np.ones(len(places), bool)
     np.not_equal(places[1:], places[:-1], out=first[1:])
-    return places[first]
+    return places[first].astype(np.intp)

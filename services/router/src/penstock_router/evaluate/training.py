@@ -12,10 +12,9 @@ from sklearn.linear_model import LogisticRegression
 
 from penstock_router.domain.classifier import (
     HASHED,
-    SEEN_DIMS,
     Curve,
     Floats,
-    Kernel,
+    Landmarks,
     Sight,
     Weights,
     hashed_words,
@@ -28,7 +27,7 @@ MOST_TEXTS: Final = 8_000
 """Training takes memory and time with the square and the cube of the texts: more are sampled."""
 _RIDGE: Final = 25.0
 _WORDS: Final = 1.0
-_LANDMARKS: Final = 512
+_LANDMARKS: Final = 256
 _LEAST_SPREAD: Final = 0.02
 """What hardly varied in training tells nothing when it does later."""
 _JITTER: Final = 1e-4
@@ -75,9 +74,10 @@ def train(
     seen = np.stack([sight.seen(each) for each in features])
     # The other half tells how far from a landmark a text may be.
     chosen = rng.permutation(len(seen))[: min(_LANDMARKS, len(seen) // 2)]
-    kernels = [_kernel(shape, seen[chosen]) for shape in _KERNELS]
-    near = [kernel.near(seen) for kernel in kernels]
-    inner = [_inverse(kernel, seen[chosen]) for kernel in kernels]
+    rates = np.array([(shape.build, shape.text) for shape in _KERNELS], np.float32)
+    landmarks = Landmarks.of(seen[chosen], rates)
+    near = np.moveaxis(landmarks.near(seen), -2, 0)
+    inner = [_inverse(each[chosen]) for each in near]
     gram = _WORDS * (words @ words.T).toarray().astype(np.float64)
     for shape, each, within in zip(_KERNELS, near, inner, strict=True):
         gram += shape.weight * (each @ within @ each.T)
@@ -91,13 +91,12 @@ def train(
         models=models,
         sight=sight,
         words=_WORDS * (words.T @ alpha).astype(np.float32),
-        kernels=tuple(
-            Kernel.of(
-                kernel.scale,
-                kernel.landmarks,
-                (shape.weight * within @ (each.T @ alpha)).astype(np.float32),
-            )
-            for shape, kernel, each, within in zip(_KERNELS, kernels, near, inner, strict=True)
+        landmarks=landmarks,
+        near=np.concatenate(
+            [
+                (shape.weight * within @ (each.T @ alpha)).astype(np.float32)
+                for shape, each, within in zip(_KERNELS, near, inner, strict=True)
+            ]
         ),
         base=base.astype(np.float32),
         curves=tuple(_curve(left_out[:, at], right[:, at]) for at in range(right.shape[1])),
@@ -123,14 +122,8 @@ def _words(sight: Sight, features: Sequence[Features]) -> sparse.csr_array:
     return sparse.csr_array((values, columns, ends), shape=(len(rows), HASHED))
 
 
-def _kernel(shape: _Shape, landmarks: Floats) -> Kernel:
-    scale = np.full(SEEN_DIMS, shape.text**0.5, np.float32)
-    scale[:BUILD_DIMS] = shape.build**0.5
-    return Kernel.of(scale, landmarks * scale, np.empty((0, 0), np.float32))
-
-
-def _inverse(kernel: Kernel, landmarks: Floats) -> NDArray[np.float64]:
-    within = kernel.near(landmarks).astype(np.float64)
+def _inverse(near: Floats) -> NDArray[np.float64]:
+    within = near.astype(np.float64)
     within[np.diag_indices_from(within)] += _JITTER
     inverse: NDArray[np.float64] = linalg.inv(within)
     return inverse
