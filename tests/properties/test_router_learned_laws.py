@@ -248,6 +248,23 @@ def test_replicas_that_read_the_same_log_decide_alike(seed: int, first: int, sec
             )
 
 
+@given(SEEDS, st.integers(0, 60))
+@settings(max_examples=25, deadline=None)
+def test_a_policy_known_before_its_fact_rules_and_teaches_nothing(seed: int, place: int) -> None:
+    """A replica that starts slowly decides by the last rules, and learns what the others do."""
+    entries = history(seed)
+    slow = folded(entries[:place])
+    last = {e.fact.tenant: e for e in entries if isinstance(e.fact, PolicySet)}
+    for tenant, entry in last.items():
+        assert isinstance(entry.fact, PolicySet)
+        slow.foresee_policy(entry.fact, entry.seq)
+        assert slow.of(tenant).in_force == entry.fact
+    fold(slow, entries[place:])
+    assert dumps(slow) == dumps(folded(entries))
+    for tenant, entry in last.items():
+        assert slow.of(tenant).in_force == slow.of(tenant).policy == entry.fact
+
+
 @given(SEEDS)
 @settings(max_examples=15, deadline=None)
 def test_folding_again_changes_nothing(seed: int) -> None:

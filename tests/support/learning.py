@@ -60,6 +60,7 @@ class NotingLearned(Learned):
     def __init__(self) -> None:
         self.noted: dict[str, Noted] = {}
         self.adopted: list[tuple[str, int]] = []
+        self.foreseen: list[tuple[str, int]] = []
 
     def of(self, tenant: str) -> Any:
         return self.noted.get(tenant, Noted())
@@ -69,6 +70,9 @@ class NotingLearned(Learned):
 
     def adopt_policy(self, fact: PolicySet, seq: int) -> None:
         self.adopted.append((fact.tenant, seq))
+
+    def foresee_policy(self, fact: PolicySet, seq: int) -> None:
+        self.foreseen.append((fact.tenant, seq))
 
     def fold_policy(self, fact: PolicySet, seq: int) -> None:
         self._note(fact.tenant, seq, "policy", fact.reason)

@@ -222,7 +222,7 @@ async def test_a_start_does_not_wait_for_ever(
     learned = NotingLearned()
     async with learning(broker, learned, log, policy_copies=lambda: [copy]) as learner:
         assert (learner.events_seq, learner.behind) == (0, 1)
-        assert learned.adopted == [("acme", 2)]
+        assert learned.foreseen == [("acme", 2)]
         log.away = False
         await follow_to_the_end(broker, learner)
         assert learned.noted["acme"].told == [[2, "policy", "operator"]]

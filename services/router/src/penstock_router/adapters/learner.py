@@ -111,7 +111,7 @@ class Learner:
         except TimeoutError:
             log().warning("learner.still_catching_up", of=to_read, behind=self.behind)
             for policy, sequence in self._policy_copies():  # what is learned may wait, rules not
-                self._learned.adopt_policy(policy, sequence)
+                self._learned.foresee_policy(policy, sequence)
         self._tasks.spawn("learner-save", self._keep_saving())
 
     def problems(self) -> list[str]:

@@ -203,7 +203,7 @@ def _rules_for(
     While the platform does less than everything, both sides would be treated alike: none is
     compared then.
     """
-    experiment = None if learned.policy is None else learned.policy.experiment
+    experiment = None if learned.in_force is None else learned.in_force.experiment
     if experiment is None or platform.modes.mode is not Mode.FULL:
         return platform.modes.rules(learned.rules), None, None
     arm = arm_of(experiment, asked.data_subject, key_id=asked.key_id, request_id=asked.request_id)

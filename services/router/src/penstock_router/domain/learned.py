@@ -40,8 +40,12 @@ class Learned:
         return self._tenants.keys()
 
     def adopt_policy(self, fact: PolicySet, seq: int) -> None:
-        """A policy's copy: the log has not been read as far yet, or holds the fact no more."""
+        """A policy's copy: the log holds the fact no more."""
         self._state(fact.tenant).set_policy(fact, seq)
+
+    def foresee_policy(self, fact: PolicySet, seq: int) -> None:
+        """A policy's copy: the log has not been read as far yet."""
+        self._state(fact.tenant).foresee_policy(fact, seq)
 
     def fold_policy(self, fact: PolicySet, seq: int) -> None:
         """A policy was set."""

@@ -33,6 +33,10 @@ class TenantLearned:
     policy: PolicySet | None = None
     policy_seq: int = 0
     """Of the fact that set it; 0: none has."""
+    foreseen: PolicySet | None = None
+    """A later one, known before the fold has come to it: it rules what is decided, and nothing of
+    what is learned, which must not depend on who knew it when."""
+    foreseen_seq: int = 0
     trial: Trial | None = None
     """Of the policy's experiment."""
     beliefs: Beliefs = field(default_factory=Beliefs)
@@ -45,7 +49,12 @@ class TenantLearned:
     @property
     def rules(self) -> PolicyRules:
         """The rules in force outside of an experiment; the defaults where none were set."""
-        return _DEFAULTS if self.policy is None else self.policy.rules
+        return _rules(self.in_force)
+
+    @property
+    def in_force(self) -> PolicySet | None:
+        """By which decisions are made."""
+        return self.foreseen or self.policy
 
     @property
     def exploration_budget_microusd(self) -> float:
@@ -96,6 +105,13 @@ class TenantLearned:
             self.trial = None if fact.experiment is None else Trial(fact.experiment.id)
             self.spent_microusd.clear()
         self.policy, self.policy_seq = fact, seq
+        if seq >= self.foreseen_seq:
+            self.foreseen = None
+
+    def foresee_policy(self, fact: PolicySet, seq: int) -> None:
+        """Decide by it from now on, until the fold has come to it, or further."""
+        if seq > max(self.policy_seq, self.foreseen_seq):
+            self.foreseen, self.foreseen_seq = fact, seq
 
     def decided(self, decision: Decision) -> None:
         """A request was routed."""
@@ -184,7 +200,7 @@ class TenantLearned:
         experiment = None if self.policy is None else self.policy.experiment
         if experiment is not None and decision.arm == "candidate":
             return experiment.candidate
-        return self.rules
+        return _rules(self.policy)
 
     def _shown(self, model: str) -> LearnedModel:
         belief = self.beliefs.by_model.get(model)
@@ -195,6 +211,10 @@ class TenantLearned:
             success_rate=None if belief is None or not observed else belief.right / observed,
             output_tokens=self.tallies.output_tokens("", model),
         )
+
+
+def _rules(policy: PolicySet | None) -> PolicyRules:
+    return _DEFAULTS if policy is None else policy.rules
 
 
 def _vector(decision: Decision) -> Vector | None:
