@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -39,6 +38,9 @@ NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
 NAMES = count()
 Fact: TypeAlias = RequestRouted | AttemptFailed | RequestEnded
 T = TypeVar("T")
+PICKS = st.integers(0, 1_000_000)
+"""Which of those that there are by then. A crash may come before or after its effect, so what is
+drawn must not depend on what there is."""
 PLANS = st.lists(st.integers(0, 20), min_size=1, max_size=3)
 
 
@@ -64,6 +66,11 @@ class Request:
         """What its routed fact says of an attempt."""
         assert isinstance(self.facts[0], RequestRouted)
         return self.facts[0].reserves[attempt - 1].tokens
+
+
+def picked(pick: int, found: Sequence[T]) -> Sequence[T]:
+    """One of them, or none where there is none."""
+    return [found[pick % len(found)]] if found else []
 
 
 class Reservations(RuleBasedStateMachine):
@@ -97,14 +104,13 @@ class Reservations(RuleBasedStateMachine):
         if self.granted(request):
             self.requests.append(Request(request))
 
-    @precondition(lambda self: self.requests)
-    @rule(data=st.data(), plan=PLANS)
-    def decide_again(self, data: st.DataObject, plan: list[int]) -> None:
+    @rule(pick=PICKS, plan=PLANS, routes=st.booleans())
+    def decide_again(self, pick: int, plan: list[int], *, routes: bool) -> None:
         """A repetition, by the same router or another one."""
-        request = data.draw(st.sampled_from(self.requests))
-        again = self.request(plan, request_id=request.decided.request_id)
-        if self.granted(again) and data.draw(st.booleans()):
-            request.decided = again
+        for request in picked(pick, self.requests):
+            again = self.request(plan, request_id=request.decided.request_id)
+            if self.granted(again) and routes:
+                request.decided = again
 
     @rule(plan=PLANS, ticks=st.integers(0, 6))
     def crash_while_reserving(self, plan: list[int], ticks: int) -> None:
@@ -123,34 +129,31 @@ class Reservations(RuleBasedStateMachine):
 
         self.wait(crash())
 
-    @precondition(lambda self: any(not r.facts for r in self.requests))
-    @rule(data=st.data())
-    def write_routed(self, data: st.DataObject) -> None:
-        request = data.draw(st.sampled_from([r for r in self.requests if not r.facts]))
-        request.facts.append(request.decided)
+    @rule(pick=PICKS)
+    def write_routed(self, pick: int) -> None:
+        for request in picked(pick, [r for r in self.requests if not r.facts]):
+            request.facts.append(request.decided)
 
-    @precondition(lambda self: any(r.is_open for r in self.requests))
-    @rule(data=st.data(), end=st.booleans())
-    def finish_an_attempt(self, data: st.DataObject, *, end: bool) -> None:
-        """By its check, or for good; it used what was reserved at most."""
-        request = data.draw(st.sampled_from([r for r in self.requests if r.is_open]))
-        attempt = request.next_attempt
-        plan = len(request.decided.reserves)
-        used = data.draw(st.integers(0, request.reserved_for(attempt)))
-        if end or attempt == plan:
-            request.facts.append(ended(request.decided, used, attempt))
-            return
-        following = ended(request.decided, 0, attempt + 1)
-        failed = failed_attempt(following, (0, used))
-        request.facts.append(failed.model_copy(update={"routed_at": NOON}))
+    @rule(pick=PICKS, share=st.integers(0, 4), end=st.booleans())
+    def finish_an_attempt(self, pick: int, share: int, *, end: bool) -> None:
+        """By its check, or for good; it used so many quarters of what was reserved."""
+        for request in picked(pick, [r for r in self.requests if r.is_open]):
+            attempt = request.next_attempt
+            plan = len(request.decided.reserves)
+            used = request.reserved_for(attempt) * share // 4
+            if end or attempt == plan:
+                request.facts.append(ended(request.decided, used, attempt))
+                return
+            following = ended(request.decided, 0, attempt + 1)
+            failed = failed_attempt(following, (0, used))
+            request.facts.append(failed.model_copy(update={"routed_at": NOON}))
 
-    @precondition(lambda self: any(r.facts for r in self.requests))
-    @rule(data=st.data())
-    def read(self, data: st.DataObject) -> None:
+    @rule(picks=st.lists(PICKS, min_size=1, max_size=12))
+    def read(self, picks: list[int]) -> None:
         """Any facts in any order, some of them twice, some of them again."""
         facts = [fact for request in self.requests for fact in request.facts]
-        batch = data.draw(st.lists(st.sampled_from(facts), min_size=1, max_size=12))
-        self.wait(self.bill(batch))
+        if facts:
+            self.wait(self.bill([fact for pick in picks for fact in picked(pick, facts)]))
 
     @rule()
     def sweep(self) -> None:
