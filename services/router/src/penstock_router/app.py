@@ -21,6 +21,7 @@ from penstock_router.adapters.learner import Learner
 from penstock_router.adapters.lexicon_file import load_lexicon
 from penstock_router.adapters.mode_watch import ModeWatch
 from penstock_router.adapters.nats_request_log import NatsRequestLog
+from penstock_router.adapters.own_facts import OwnFacts
 from penstock_router.adapters.policy_log import PolicyLog
 from penstock_router.adapters.postgres_quotas import PostgresQuotas
 from penstock_router.adapters.quality_gauges import expose
@@ -115,7 +116,8 @@ class App:
         keyring = Keyring(
             read_root_key(settings.root_key_file), BucketStore(broker, Bucket.DATA_KEYS), clock
         )
-        self._log = NatsRequestLog(broker, self._modes.wrote)
+        self._own_facts = OwnFacts()
+        self._log = NatsRequestLog(broker, self._modes.wrote, self._own_facts)
         self._front_door = FrontDoor(broker, settings.max_in_flight, rejected)
         self._replies = ReplyServer(broker, QUEUE_GROUP)
         self._models = BucketMirror(
@@ -207,6 +209,7 @@ class App:
             policy_copies=self._policy_log.copies,
             on_request=knowledge.breakers.observe,
             quality=quality,
+            own=self._own_facts,
         )
         self._policies = Policies(
             facts=self._policy_log,

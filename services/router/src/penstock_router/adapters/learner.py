@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from penstock_router import metrics
 from penstock_router.adapters.learned_snapshots import LearnedSnapshots
+from penstock_router.adapters.own_facts import OwnFacts
 from penstock_router.adapters.tasks import Tasks
 from penstock_router.domain.learned import Learned
 from penstock_router.domain.quality import Quality
@@ -29,7 +30,7 @@ from penstock_shared.contracts.routing import POLICY_FACT, ROUTER_TOPIC, PolicyS
 from penstock_shared.contracts.streams import EVENTS
 from penstock_shared.runtime.broker import Broker, StoredMessage
 from penstock_shared.runtime.ordered import OrderedReader
-from penstock_shared.runtime.request_log import UnreadableFactError, read_fact
+from penstock_shared.runtime.request_log import UnreadableFactError
 from penstock_shared.runtime.telemetry import log
 
 _REQUEST_TYPES: Final = TERMINAL_TYPES | {RequestRouted.TYPE, AttemptFailed.TYPE}
@@ -61,12 +62,15 @@ class Learner:
         policy_copies: Callable[[], Iterable[tuple[PolicySet, int]]] = tuple,
         on_request: Callable[[RequestFact, datetime], None] = lambda *_: None,
         quality: Quality | None = None,
+        own: OwnFacts | None = None,
     ) -> None:
         """`policy_copies`, with the sequences of their facts, stand in for what was not read.
 
         `on_request` hears each fact of a request and when it was stored, in order.
 
         `quality` takes in what became of an attempt or an answer, right after it was learned.
+
+        `own` knows the facts that this replica wrote.
         """
         self._broker = broker
         self._log = request_log
@@ -76,6 +80,7 @@ class Learner:
         self._policy_copies = policy_copies
         self._on_request = on_request
         self._quality = quality or Quality()
+        self._own = own or OwnFacts()
         self._decisions: dict[tuple[str, str], Decision] = {}
         """By tenant and request, oldest first."""
         self._reader: OrderedReader | None = None
@@ -174,7 +179,7 @@ class Learner:
             self._learned.fold_policy(policy, message.sequence)
 
     async def _request(self, message: StoredMessage) -> None:
-        fact = read_fact(message)
+        fact = self._own.read(message)
         _require_place(message, subjects.request_event(fact.tenant, fact.request_id))
         if message.time is not None:
             self._on_request(fact, message.time)

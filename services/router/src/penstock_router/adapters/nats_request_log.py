@@ -6,6 +6,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
+from penstock_router.adapters.own_facts import OwnFacts
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.envelope import Envelope
 from penstock_shared.contracts.errors import TransientError
@@ -31,11 +32,18 @@ class NatsRequestLog:
     """`RequestLog` on EVENTS and JOBS."""
 
     def __init__(
-        self, broker: Broker, on_write: Callable[[float | None], None] = lambda _: None
+        self,
+        broker: Broker,
+        on_write: Callable[[float | None], None] = lambda _: None,
+        own: OwnFacts | None = None,
     ) -> None:
-        """`on_write` hears how many seconds a first fact took, None where it was not confirmed."""
+        """`on_write` hears how many seconds a first fact took, None where it was not confirmed.
+
+        `own` is told of each first fact.
+        """
         self._broker = broker
         self._on_write = on_write
+        self._own = own or OwnFacts()
         self._reader = RequestLogReader(broker)
 
     async def write_routed(
@@ -54,9 +62,11 @@ class NatsRequestLog:
     async def _store_routed(
         self, routed: RequestRouted, source: str, traceparent: str | None
     ) -> int:
+        payload = routed.model_dump_json().encode()
+        self._own.add(payload, routed)
         return await self._broker.publish(
             subjects.request_event(routed.tenant, routed.request_id),
-            routed.model_dump_json().encode(),
+            payload,
             Envelope(
                 id=routed_id(routed.request_id),
                 source=source,
