@@ -59,17 +59,23 @@ async def test_a_rejection_that_fails_gives_the_message_back(error: Exception):
     assert delivery.outcomes == ["nak, failed"]
 
 
-async def test_what_is_over_a_limit_comes_back_when_it_may_fit():
-    """Not before the given time, however often it came, and never as a failure of its own."""
+@pytest.mark.parametrize(("retry_after_s", "least_s"), [(42.0, 42.0), (30 * 86_400.0, 3600.0)])
+async def test_what_is_over_a_limit_comes_back_when_it_may_fit(
+    retry_after_s: float, least_s: float
+) -> None:
+    """Not before the given time, however often it came, and never as a failure of its own.
+
+    A limit that lasts for days may be raised before it is over: every hour it is asked again.
+    """
     for deliveries in (1, 3, 50):
         delivery = FakeDelivery(deliveries=deliveries)
 
         async def handler(_: Delivery) -> None:
-            raise RateLimitedError("full", retry_after_s=42.0)
+            raise RateLimitedError("full", retry_after_s=retry_after_s)
 
         async def reject(_: Delivery, __: PenstockError) -> None:
             pytest.fail("It is not the message's fault.")
 
         await settle(cast("Delivery", delivery), handler, reject, random.Random(1))
         assert delivery.outcomes == ["nak"]
-        assert 42.0 < delivery.delay_s <= 42.0 + 30.0
+        assert least_s < delivery.delay_s <= least_s + 30.0

@@ -20,6 +20,8 @@ from penstock_shared.runtime.telemetry import log, trace_id
 
 _RETRY_BASE_S: Final = 0.5
 _RETRY_MAX_S: Final = 30.0
+_LIMIT_MAX_S: Final = 3600.0
+"""A quota that is used up for a month may be raised: what waits for it asks again meanwhile."""
 
 Handler = Callable[[Delivery], Awaitable[None]]
 Reject = Callable[[Delivery, PenstockError], Awaitable[None]]
@@ -63,7 +65,7 @@ async def settle_error(
     )
     delay_s = retry_delay_s(delivery.deliveries, rng)
     if isinstance(error, RateLimitedError):  # earlier is in vain; all at once, for all but one
-        delay_s += error.retry_after_s
+        delay_s += min(error.retry_after_s, _LIMIT_MAX_S)
     poison = failed_before + 1 >= POISON_AFTER_DELIVERIES
     if disposition is Disposition.RETRY or (disposition is Disposition.COUNT and not poison):
         await delivery.nak(delay_s, failed=disposition is Disposition.COUNT)
