@@ -35,6 +35,7 @@ from penstock_shared.contracts.subjects import Lane
 NAMED: Final = "named"
 LEARNED: Final = "learned-v1"
 RULE: Final = "rule-v1"
+_LANES: Final = {lane: number for number, lane in enumerate(Lane)}
 _OUTPUT_TOKENS: Final = 64
 """Of an answer, before any was seen."""
 _CHARS_PER_TOKEN: Final = 4
@@ -237,7 +238,8 @@ def _prospects(
             )
         if min_confidence is not None:
             check = check.and_also(platform.confidences.check(model, min_confidence))
-        latency_ms = learned.latency_ms(shape, model.name)
+        # Without a check nothing follows, however long it takes.
+        latency_ms = None if check is NO_CHECK else learned.latency_ms(shape, model.name)
         option = PlanOption(model, estimate, cost_microusd, check, latency_ms)
         is_known = classified_p is not None or estimate.observations > 0
         prospects.append(_Prospect(option, prior_p, is_known))
@@ -351,6 +353,6 @@ def _numbers(
         "novelty_score": round(learned.novelty(features.vector()), 4),
         "historical_failure_rate": round(learned.failure_rate(features.shape(), model.name), 4),
         "checked": float(asked.checked),
-        "lane": list(Lane).index(asked.lane),
+        "lane": _LANES[asked.lane],
         "queue_ahead": 0 if load is None else load.ahead_of(asked.lane),
     }
