@@ -171,7 +171,7 @@ async def test_a_router_killed_between_its_writes(
     seed = int(os.environ.get("PENSTOCK_FAULT_SEED") or random.SystemRandom().randrange(2**31))
     print(f"PENSTOCK_FAULT_SEED={seed}")
     rng = random.Random(seed)
-    for _ in range(3):
+    for _ in range(2):
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",

@@ -326,28 +326,23 @@ begin
     end if;
     lock table billing.usage in share mode;
     perform billing.lock_quotas(array[of_tenant]);
-    insert into billing.quota_use (tenant, day, unit, settled, reserved)
-    select of_tenant, day, unit, sum(settled), sum(reserved)
+    insert into billing.quota_use (tenant, day, unit, settled)
+    select of_tenant, d.day, v.unit, v.amount
     from (
         select coalesce(a.accepted_on, (a.ended_at at time zone 'UTC')::date) as day,
-               v.unit, v.amount as settled, 0::numeric as reserved
-        from billing.usage a cross join lateral (values
-            ('requests', (a.attempt = 1)::int::numeric),
-            ('tokens', a.input_tokens::numeric + a.output_tokens),
-            ('microusd', a.cost_microusd::numeric)) as v (unit, amount)
-        where a.tenant = of_tenant
-        union all
-        select r.accepted_on, v.unit, 0, v.amount
-        from billing.reservations r cross join lateral (values
-            ('requests', (r.attempt = 1)::int::numeric), ('tokens', r.tokens::numeric),
-            ('microusd', r.microusd::numeric)) as v (unit, amount)
-        where r.tenant = of_tenant
-        union all  -- a tenant is counted once it has rows
-        select since, u.unit, 0, 0
-        from (values ('requests'), ('tokens'), ('microusd')) as u (unit)
-    ) as counted
-    where day >= since
-    group by day, unit;
+               count(*) filter (where a.attempt = 1) as requests,
+               sum(a.input_tokens) + sum(a.output_tokens) as tokens,
+               sum(a.cost_microusd) as microusd
+        from billing.usage a where a.tenant = of_tenant group by 1
+    ) as d
+    cross join lateral (values
+        ('requests', d.requests), ('tokens', d.tokens),
+        ('microusd', d.microusd)) as v (unit, amount)
+    where d.day >= since;
+    insert into billing.quota_use (tenant, day, unit)  -- a tenant is counted once it has rows
+    values (of_tenant, since, 'requests'), (of_tenant, since, 'tokens'),
+           (of_tenant, since, 'microusd')
+    on conflict do nothing;
 end $$;
 
 -- A router's own role needs USAGE on the schema, and EXECUTE on billing.reserve and
