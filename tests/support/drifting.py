@@ -37,7 +37,7 @@ class World:
 
     right: tuple[float, ...] = (0.9, 0.9)
     """Before the first one breaks."""
-    cost: tuple[float, ...] = (50.0, 200.0)
+    cost: tuple[float, ...] = (10.0, 40.0)
     """Micro-dollars; a wrong answer costs the default penalty."""
     broken_right: float = 0.0
     fails: bool = False

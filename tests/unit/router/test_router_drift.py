@@ -14,7 +14,7 @@ WORLDS = {
     "half as good, all judged": World(broken_right=0.4),
     "errors of its own, nothing judged": World(fails=True, judged=0.0),
     "errors of its own, all else judged": World(fails=True),
-    "prices a hundred to one": World(cost=(2.0, 200.0), judged=0.3),
+    "prices a hundred to one": World(cost=(0.4, 40.0), judged=0.3),
 }
 
 
