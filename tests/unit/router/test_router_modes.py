@@ -68,6 +68,14 @@ def test_a_moments_trouble_changes_nothing(modes: Modes) -> None:
         assert not modes.look(WELL, second + 1)
 
 
+def test_a_moment_of_worse_trouble_makes_bad_no_worse(modes: Modes) -> None:
+    """What comes is what was called for all the time, and not the worst of it."""
+    look_on(modes, POOR, 0, WORSE_AFTER_S - 1)
+    assert look_on(modes, CROWDED, WORSE_AFTER_S, 0) == [Mode.CHEAP_ONLY]
+    assert modes.why == "no model but the cheapest can be used"
+    assert look_on(modes, CROWDED, WORSE_AFTER_S + 1, WORSE_AFTER_S) == [Mode.NO_BATCH]
+
+
 def test_it_gets_better_only_after_a_quiet_time(modes: Modes) -> None:
     """A single bad look begins the wait anew."""
     look_on(modes, CROWDED, 0, WORSE_AFTER_S)

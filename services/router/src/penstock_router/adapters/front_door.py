@@ -59,7 +59,7 @@ class FrontDoor:
             return
         for subscription in self._subscriptions:
             with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):  # it goes away
-                await subscription.drain()
+                await subscription.drain()  # type: ignore[no-untyped-call]  # nats-py's
 
     async def finished(self) -> None:
         """Return when all that was taken is answered."""

@@ -79,7 +79,7 @@ class Modes:
         self._why = _WHOLE[1]
         self._unconfirmed = 0
         self._write_s = 0.0
-        self._called_for = Mode.FULL
+        self._called_for = _WHOLE
         self._called_since_s: float | None = None
         """Since when a worse mode, or a better one, is called for; None: neither is."""
         self._relief_in_s = 0.0
@@ -116,11 +116,10 @@ class Modes:
             self._called_since_s = None
             self._why = why
             return False
-        self._call(called_for, now_s)
+        self._call(called_for, why, now_s)
         if self._due_in_s(now_s) > 0:
             return False
-        self._mode, self._called_since_s = self._called_for, None
-        self._why = why if self._mode is called_for else "recovering"
+        (self._mode, self._why), self._called_since_s = self._called_for, None
         return True
 
     def refuse(self, lane: Lane, now_s: float) -> None:
@@ -171,14 +170,18 @@ class Modes:
         )
         return next(((mode, why) for seen, mode, why in reasons if seen), _WHOLE)
 
-    def _call(self, wanted: Mode, now_s: float) -> None:
-        """Note what is called for: of several better modes the worst."""
+    def _call(self, wanted: Mode, why: str, now_s: float) -> None:
+        """Note what is called for: of several better modes the worst, of worse ones the best.
+
+        Read-only does not wait.
+        """
+        before = _RANK[self._called_for[0]]
         better = _RANK[wanted] < _RANK[self._mode]
-        turned = better != (_RANK[self._called_for] < _RANK[self._mode])
+        turned = better != (before < _RANK[self._mode])
         if self._called_since_s is None or turned:
-            self._called_since_s, self._called_for = now_s, wanted
-        elif not better or _RANK[wanted] > _RANK[self._called_for]:
-            self._called_for = wanted
+            self._called_since_s, self._called_for = now_s, (wanted, why)
+        elif wanted is Mode.READ_ONLY or better == (_RANK[wanted] > before):
+            self._called_for = wanted, why
 
     def _due_in_s(self, now_s: float) -> float:
         """Until the mode that is called for may follow."""
@@ -187,11 +190,12 @@ class Modes:
         return self._called_since_s + self._patience_s() - now_s
 
     def _patience_s(self) -> float:
-        if self._called_for is Mode.READ_ONLY:
+        called_for = self._called_for[0]
+        if called_for is Mode.READ_ONLY:
             return 0.0
         if self._mode is Mode.READ_ONLY:
             return WRITABLE_AFTER_S
-        return WORSE_AFTER_S if _RANK[self._called_for] > _RANK[self._mode] else BETTER_AFTER_S
+        return WORSE_AFTER_S if _RANK[called_for] > _RANK[self._mode] else BETTER_AFTER_S
 
     def _back_in_s(self, now_s: float) -> float:
         relief_in_s = self._relief_in_s if self._mode is Mode.NO_BATCH else 0.0
