@@ -98,5 +98,8 @@ class Job(JobAddress):
 
     @property
     def id(self) -> str:
-        """Deterministic: the broker's dedup may swallow a repetition (a convenience)."""
-        return f"{self.request_id}/{self.attempt}/job"
+        """Deterministic: the broker's dedup may swallow a repetition (a convenience).
+
+        With its tenant: clients make request ids, and the dedup is that of all tenants' jobs.
+        """
+        return f"{self.tenant}/{self.request_id}/{self.attempt}/job"
