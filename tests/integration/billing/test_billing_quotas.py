@@ -221,6 +221,24 @@ async def test_a_quota_counts_what_was_used_before_it_was_set(rig: QuotaRig) -> 
         await rig.gate.reserve(acme, routed(1))
 
 
+async def test_a_quota_that_was_lifted_for_a_while_has_missed_nothing(rig: QuotaRig) -> None:
+    """Use goes on being counted; lowered below it, nobody gets in; raised, as many as fit (I4)."""
+    acme = await rig.set_quotas(tenant("acme", "tokens/day=100"))
+    held, used = routed(10), routed(50)
+    await rig.gate.reserve(acme, held)
+    await rig.set_quotas(tenant("acme"))
+    await rig.gate.reserve(acme, used)  # by a router that has not heard of it: nothing is held
+    await rig.end(ended(used, 40))
+    for limit, fits in ((49, False), (51, True)):
+        await rig.set_quotas(tenant("acme", f"tokens/day={limit}"))
+        state = await rig.state()
+        assert (state.settled, state.reserved) == (40, 10)
+        if fits:
+            await rig.gate.reserve(acme, routed(1))
+        with pytest.raises(RateLimitedError):
+            await rig.gate.reserve(acme, routed(1))
+
+
 async def test_more_use_than_was_reserved_is_settled_as_used(rig: QuotaRig) -> None:
     """An overdraft is not hidden: nothing is left, and nobody gets in (I3)."""
     acme = await rig.set_quotas(tenant("acme", "tokens/day=100"))
