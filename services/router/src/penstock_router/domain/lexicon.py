@@ -9,7 +9,7 @@ around it, as in model2vec (https://github.com/MinishLab/model2vec).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from unicodedata import combining, normalize
@@ -27,6 +27,8 @@ TAIL_CHARS: Final = 4_000
 """Of a longer text only its head and its tail are read; its token count is scaled up."""
 KNOWN_WORDS: Final = 65_536
 """Rows of the table: when it is full it is begun anew."""
+_UNKNOWN: Final = -1
+"""A piece that the vocabulary has not."""
 _UNKNOWN_CHARS_PER_TOKEN: Final = 3
 _PREFIX: Final = 3
 """Characters of a piece by which it is known how long those are that begin alike."""
@@ -70,7 +72,9 @@ class Lexicon:
         """
         self._pieces = pieces or {}
         self._reach = _reach_of(self._pieces)
-        self._vectors = np.zeros((1, TEXT_DIMS), np.float32) if vectors is None else vectors
+        nothing = np.zeros((1, TEXT_DIMS), np.float32)
+        self._vectors = nothing if vectors is None else np.concatenate((vectors, nothing))
+        """The last one is that of `_UNKNOWN`."""
         self._rows: dict[str, int] = {}
         self._table = np.zeros((KNOWN_WORDS, COUNTS + TEXT_DIMS), np.float32)
         self._hashes = np.zeros(KNOWN_WORDS, np.uint32)
@@ -113,24 +117,29 @@ class Lexicon:
         if len(known) + len(new) > KNOWN_WORDS:
             known.clear()
             new = set(words)
-        for word in new:
-            self._learn(word)
+        if new:
+            self._learn(list(new))
         return np.fromiter(map(known.__getitem__, words), np.intp, len(words))
 
-    def _learn(self, word: str) -> int:
-        row = len(self._rows)
-        terms = _TERM.findall(_plain(word))
-        pieces = [piece for term in terms for piece in self._split(term)]
-        line = self._table[row]
-        line[:COUNTS] = counts_of(word, terms, pieces)
-        line[COUNTS:] = self._vectors.take([piece for piece in pieces if piece >= 0], 0).sum(0)
-        core = word.strip(_SIGNS).lower() or word
-        self._hashes[row] = crc32(core.encode("utf-8", "surrogatepass"))
-        self._rows[word] = row
-        return row
+    def _learn(self, words: Sequence[str]) -> None:
+        """Look into new words; their counts are put down all at once, which is faster."""
+        first = len(self._rows)
+        counts, hashes = [], []
+        for row, word in enumerate(words, first):
+            terms = _TERM.findall(_plain(word))
+            pieces = [piece for term in terms for piece in self._split(term)]
+            counts.append(counts_of(word, terms, pieces))
+            vectors = self._vectors.take(pieces or (_UNKNOWN,), 0)
+            np.add.reduce(vectors, 0, out=self._table[row, COUNTS:])
+            core = word.strip(_SIGNS).lower() or word
+            hashes.append(crc32(core.encode("utf-8", "surrogatepass")))
+        last = first + len(words)
+        self._table[first:last, :COUNTS] = counts
+        self._hashes[first:last] = hashes
+        self._rows.update(zip(words, range(first, last), strict=True))
 
     def _split(self, term: str) -> list[int]:
-        """WordPiece: the longest piece that fits, again and again; -1 stands for an unknown one."""
+        """WordPiece: the longest piece that fits, again and again."""
         found: list[int] = []
         start = 0
         while start < len(term):
@@ -142,7 +151,7 @@ class Lexicon:
                     start = end
                     break
             else:
-                found.append(-1)
+                found.append(_UNKNOWN)
                 start += _UNKNOWN_CHARS_PER_TOKEN
         return found
 
