@@ -155,6 +155,19 @@ def test_a_policy_s_copy_never_replaces_a_newer_one() -> None:
     assert state.seq == 4
 
 
+def test_answers_that_only_pass_their_check_pay_for_no_exploration() -> None:
+    """They say nothing of what is right: what exploring finds would never be known."""
+    learned, fact = Learned(), routed(features={"checked": 1.0}, exploration_microusd=0.0)
+    for n in range(2_000):
+        learned.fold_routed(fact, 2 * n + 1)
+        learned.fold_ended(ended_fact(fact), fact.decision, 2 * n + 2)
+    idle = learned.of("acme").exploration_budget_microusd
+    learned.fold_ended(failed(fact, "server_error", "output_invalid"), fact.decision, 5_000)
+    for n in range(100):
+        learned.fold_routed(fact, 5_001 + n)
+    assert idle < learned.of("acme").exploration_budget_microusd / 2
+
+
 def test_a_tenant_that_judges_nothing_stops_paying_for_exploration() -> None:
     """What nobody judges teaches nothing: after 200 decisions no more is put aside."""
     account = ExplorationAccount()

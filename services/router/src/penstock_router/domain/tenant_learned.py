@@ -179,8 +179,9 @@ class TenantLearned:
         correct = outcome.correct
         if correct is None and outcome.passed:
             correct = self._p_correct_if_passed(outcome, candidate)
-        if correct is not None:
+        if outcome.correct is not None:
             self.account.judged()
+        if correct is not None:
             self.beliefs.learn(outcome.model, x, candidate.prior, correct)
 
     def _p_correct_if_passed(self, outcome: Outcome, candidate: Candidate) -> float:
