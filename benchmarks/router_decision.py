@@ -27,11 +27,12 @@ from penstock_router.adapters.confidence_file import load_confidences
 from penstock_router.adapters.lexicon_file import load_lexicon
 from penstock_router.domain.breakers import Breakers
 from penstock_router.domain.classifier import Classifier, Floats, Weights
-from penstock_router.domain.decision import Asked, Decided, Platform, decide
+from penstock_router.domain.decision import Decided, decide
 from penstock_router.domain.features import features_of
 from penstock_router.domain.learned import Learned
 from penstock_router.domain.lexicon import Lexicon
 from penstock_router.domain.modes import Modes
+from penstock_router.domain.prospects import Asked, Platform
 from penstock_shared.contracts.feedback import ResponseFeedback
 from penstock_shared.contracts.models import ModelRecord
 from penstock_shared.contracts.requests import (

@@ -10,11 +10,12 @@ from typing import Any
 from penstock_router.domain.breakers import Breakers
 from penstock_router.domain.classifier import Classifier
 from penstock_router.domain.confidence import Confidences
-from penstock_router.domain.decision import Asked, Decided, Platform, decide
+from penstock_router.domain.decision import Decided, decide
 from penstock_router.domain.features import features_of
 from penstock_router.domain.learned import TenantLearned
 from penstock_router.domain.lexicon import Lexicon
 from penstock_router.domain.modes import Modes
+from penstock_router.domain.prospects import Asked, Platform
 from penstock_router.domain.queue_load import QueueLoad
 from penstock_shared.contracts.models import ModelRecord
 from penstock_shared.contracts.requests import Content

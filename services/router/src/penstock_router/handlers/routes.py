@@ -11,13 +11,14 @@ from penstock_router.domain.admission import deadline_s_of, refuse_stale_id, rou
 from penstock_router.domain.breakers import Breakers
 from penstock_router.domain.classifier import Classifier
 from penstock_router.domain.confidence import Confidences
-from penstock_router.domain.decision import Asked, Platform, decide
+from penstock_router.domain.decision import decide
 from penstock_router.domain.fair_share import fair_lane
 from penstock_router.domain.features import features_of
 from penstock_router.domain.learned import Learned
 from penstock_router.domain.lexicon import Lexicon
 from penstock_router.domain.modes import Modes
 from penstock_router.domain.open_requests import OpenRequests
+from penstock_router.domain.prospects import Asked, Platform
 from penstock_router.domain.queue_load import QueueLoad
 from penstock_router.domain.reserves import reserves_of
 from penstock_shared.contracts import subjects
