@@ -39,7 +39,8 @@ async def cautious_key(stack: Stack, tenant: str) -> str:
     """The key of a new tenant whose requests try the cheapest model first."""
     await operate(stack, "tenants", "create", tenant, "--name", "Cautious")
     made = await operate(stack, "keys", "create", tenant, "--name", "k")
-    await operate(stack, "router", "policy", "set", tenant, "--choose", "cheapest")
+    rules = ("--choose", "cheapest", "--error-penalty", "100000")  # so that trying again pays
+    await operate(stack, "router", "policy", "set", tenant, *rules)
     return str(made["secret"])
 
 
