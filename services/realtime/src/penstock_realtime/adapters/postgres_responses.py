@@ -32,9 +32,12 @@ on conflict (tenant, request_id) do update set
     ended = case when not (kept.deleted or excluded.deleted)
         then coalesce(kept.ended, excluded.ended) end,
     deleted = kept.deleted or excluded.deleted,
-    -- Unchanged but for a deletion: an update that touches no index is a cheap one.
-    expires_at = case when excluded.deleted
-        then greatest(kept.expires_at, excluded.expires_at) else kept.expires_at end"""
+    -- As `merged` has it. Mostly unchanged: an update that touches no index is a cheap one.
+    expires_at = case
+        when kept.deleted and excluded.deleted then greatest(kept.expires_at, excluded.expires_at)
+        when excluded.deleted then excluded.expires_at
+        when kept.deleted then kept.expires_at
+        else least(kept.expires_at, excluded.expires_at) end"""
 _GET: Final = """
 select routed, ended from realtime.responses
 where tenant = $1 and request_id = $2 and routed is not null"""

@@ -46,13 +46,17 @@ def archived(
 
 
 def merged(one: ArchivedResponse, other: ArchivedResponse) -> ArchivedResponse:
-    """What both say of a response, in whichever order they came; a deletion wins."""
-    expires_at = max(one.expires_at, other.expires_at)
+    """What both say of a response, in whichever order they came; a deletion wins.
+
+    It is kept from its first fact on, and its deletion from its own: so it does not matter which
+    facts came together.
+    """
     if one.deleted or other.deleted:
-        return ArchivedResponse(one.tenant, one.request_id, expires_at, deleted=True)
+        latest = max(each.expires_at for each in (one, other) if each.deleted)
+        return ArchivedResponse(one.tenant, one.request_id, latest, deleted=True)
     return replace(
         one,
-        expires_at=expires_at,
+        expires_at=min(one.expires_at, other.expires_at),
         routed=one.routed or other.routed,
         ended=one.ended or other.ended,
     )
