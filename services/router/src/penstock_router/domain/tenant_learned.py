@@ -10,7 +10,7 @@ from penstock_router.domain.bandit import Vector
 from penstock_router.domain.beliefs import Beliefs
 from penstock_router.domain.experiments import Trial
 from penstock_router.domain.exploration import ExplorationAccount
-from penstock_router.domain.features import CONTEXT_DIMS, CONTEXT_TEXT_DIMS, unpack_context
+from penstock_router.domain.features import CONTEXT_TEXT_DIMS, unpack_context
 from penstock_router.domain.novelty import Novelty
 from penstock_router.domain.outcome import Estimate, Outcome
 from penstock_router.domain.tallies import Tallies
@@ -221,10 +221,9 @@ def _rules(policy: PolicySet | None) -> PolicyRules:
 def _vector(decision: Decision) -> Vector | None:
     """The context that was decided on; None: it was logged by a release with other features."""
     try:
-        x = unpack_context(decision.context)
+        return unpack_context(decision.context)
     except ValueError:
         return None
-    return x if len(x) == CONTEXT_DIMS else None
 
 
 def _loss(candidate: Candidate, penalty_microusd: float) -> float:

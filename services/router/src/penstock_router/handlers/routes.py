@@ -94,15 +94,7 @@ class Routes:
             weight=weight,
         )
         deadline_s = deadline_s_of(admission, limits.default_deadline_s)
-        platform = Platform(
-            tuple(known.models.values()),
-            known.classifier,
-            known.confidences,
-            known.breakers,
-            known.modes,
-            known.loads,
-            limits.queue_limit,
-        )
+        platform = self._platform()
         decided = decide(
             Asked(
                 tenant=tenant,
@@ -135,6 +127,18 @@ class Routes:
                 if record is not None and record.quotas
                 else ()
             ),
+        )
+
+    def _platform(self) -> Platform:
+        known = self._known
+        return Platform(
+            tuple(known.models.values()),
+            known.classifier,
+            known.confidences,
+            known.breakers,
+            known.modes,
+            known.loads,
+            self._limits.queue_limit,
         )
 
     def _refuse_overload(
