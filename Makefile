@@ -10,7 +10,7 @@ JS_STAMP := $(JS)/node_modules/.installed
 MANIFESTS := pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml) deploy/allinone/pyproject.toml
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] <= (3,12))' 2>/dev/null && echo $$p && break; done)
 UV := $(BIN)/uv
-WORKSPACE := -e 'shared[runtime]' -e services/realtime -e 'services/router[evaluate]' -e services/worker -e services/billing -e services/audit -e deploy/allinone
+WORKSPACE := -e 'shared[runtime]' -e services/realtime -e 'services/router[evaluate]' -e services/worker -e services/billing -e services/audit -e 'deploy/allinone[parquet]'
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 # Trust what the machine trusts (a company's proxy, say), as pip does; uv brings its own roots else.
 export UV_SYSTEM_CERTS := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),true,false)

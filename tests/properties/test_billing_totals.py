@@ -15,7 +15,7 @@ from tests.support.billing import terminals
 
 from penstock_billing.adapters.postgres_usage import PostgresUsage
 from penstock_billing.domain.metering import distinct, meter
-from penstock_billing.ports import Added, MeteredUsage
+from penstock_billing.ports.usage import Added, MeteredUsage
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.requests import terminal_type
 from penstock_shared.runtime.migrations import migrate

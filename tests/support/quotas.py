@@ -16,7 +16,7 @@ from tests.support.billing import PRICE, terminal
 from penstock_billing.adapters.postgres_accounts import PostgresAccounts
 from penstock_billing.adapters.postgres_usage import PostgresUsage
 from penstock_billing.domain.metering import meter
-from penstock_billing.ports import MeteredUsage
+from penstock_billing.ports.usage import MeteredUsage
 from penstock_router.adapters.postgres_quotas import PostgresQuotas
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.accounts import TenantRecord

@@ -24,7 +24,7 @@ from penstock_billing.adapters.postgres_outbox import PostgresOutbox
 from penstock_billing.domain.accounts import new_tenant
 from penstock_billing.domain.announcements import Act, tell_tenant_created
 from penstock_billing.handlers.relay import OutboxRelay
-from penstock_billing.ports import OutboxEntry
+from penstock_billing.ports.outbox import OutboxEntry
 from penstock_shared.contracts.account_commands import CreateTenant
 from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.errors import ErrorReply, PenstockError

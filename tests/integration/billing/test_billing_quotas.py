@@ -19,7 +19,7 @@ from tests.support.billing import failed_attempt
 from tests.support.quotas import QuotaRig, ended, metered, quota_rig, routed, tenant
 
 from penstock_billing.handlers.usage import UsageDesk
-from penstock_billing.ports import Position
+from penstock_billing.ports.usage import Position
 from penstock_router.adapters.postgres_quotas import PostgresQuotas
 from penstock_shared.contracts.errors import (
     RateLimitedError,

@@ -24,7 +24,8 @@ from penstock_billing.domain.announcements import (
     tell_tenant_created,
     tell_tenant_updated,
 )
-from penstock_billing.ports import OutboxKind, StoredKey
+from penstock_billing.ports.accounts import StoredKey
+from penstock_billing.ports.outbox import OutboxKind
 from penstock_shared.contracts.account_commands import CreateKey, CreateTenant, UpdateTenant
 from penstock_shared.contracts.account_facts import (
     KeyCreated,

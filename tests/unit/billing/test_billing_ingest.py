@@ -14,7 +14,7 @@ from tests.support.billing import terminal, terminal_headers
 from tests.support.quotas import ended, routed
 
 from penstock_billing.handlers.usage import UsageIngest
-from penstock_billing.ports import Added, MeteredUsage
+from penstock_billing.ports.usage import Added, MeteredUsage
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.errors import PenstockError, SchemaError, UnavailableError
 from penstock_shared.contracts.requests import RequestEnded, RequestRouted

@@ -8,7 +8,8 @@ from contextlib import AbstractAsyncContextManager
 from tests.support.billing import NOON
 
 from penstock_billing.handlers.reconcile import Reconciler
-from penstock_billing.ports import BucketEntry, OutboxEntry, StoredKey
+from penstock_billing.ports.accounts import BucketEntry, StoredKey
+from penstock_billing.ports.outbox import OutboxEntry
 from penstock_shared.contracts.accounts import KeyRecord, TenantRecord
 from penstock_shared.contracts.streams import Bucket
 

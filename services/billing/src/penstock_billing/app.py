@@ -19,6 +19,7 @@ from penstock_billing.adapters.postgres_accounts import PostgresAccounts
 from penstock_billing.adapters.postgres_outbox import PostgresOutbox
 from penstock_billing.adapters.postgres_usage import PostgresUsage
 from penstock_billing.handlers.accounts import AccountCommands
+from penstock_billing.handlers.commands import CommandDesk
 from penstock_billing.handlers.reconcile import Reconciler
 from penstock_billing.handlers.relay import OutboxRelay
 from penstock_billing.handlers.usage import UsageDesk, UsageIngest
@@ -118,7 +119,8 @@ class App:
         store, outbox = PostgresAccounts(postgres), PostgresOutbox(postgres)
         self._relay = relay = OutboxRelay(outbox, NatsEntryPublisher(broker, self._source))
         reconciler = Reconciler(store, outbox, NatsAccountBuckets(broker))
-        commands = AccountCommands(store, relay, clock, IdSource(clock), os.urandom)
+        accounts = AccountCommands(store, relay, os.urandom)
+        desk = CommandDesk(accounts.verbs, clock, IdSource(clock))
         await relay.look()
         await reconciler.look()
         self._spawn(relay.run(settings.relay_interval_s), "outbox-relay")
@@ -126,7 +128,7 @@ class App:
 
         async def command(msg: Msg) -> BaseModel:
             verb = subjects.parse(msg.subject).rest[-1]
-            return await commands.on_command(verb, msg.data, (msg.headers or {}).get(TRACEPARENT))
+            return await desk.on_command(verb, msg.data, (msg.headers or {}).get(TRACEPARENT))
 
         await replies.serve(subjects.EVERY_ACCOUNTS, command)
 

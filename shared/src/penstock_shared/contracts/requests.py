@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from penstock_shared.contracts.attempts import Attempt
 from penstock_shared.contracts.errors import ErrorBody
 from penstock_shared.contracts.ids import DataSubject, KeyId, ModelName, RequestId, RunId, TenantId
+from penstock_shared.contracts.models import ModelKind
 from penstock_shared.contracts.quotas import Reserve
 from penstock_shared.contracts.routing import Candidate
 from penstock_shared.contracts.subjects import Lane
@@ -227,6 +228,8 @@ class RequestEnded(BaseModel):
     key_id: KeyId
     data_subject: DataSubject
     model: ModelName
+    kind: ModelKind = ModelKind.TEXT
+    """Of the model, where one has run it."""
     attempt: int
     run: RunId | None
     """The winning run; None when nobody ran it (expired, cancelled while queued)."""
@@ -306,6 +309,7 @@ class AttemptFailed(BaseModel):
     key_id: KeyId
     data_subject: DataSubject
     model: ModelName
+    kind: ModelKind = ModelKind.TEXT
     attempt: int
     run: RunId
     reason: Literal["schema", "confidence"]

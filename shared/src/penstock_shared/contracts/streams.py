@@ -99,6 +99,7 @@ class Bucket(StrEnum):
     TENANTS = "tenants"
     KEYS = "keys"
     MODELS = "models"
+    PRICES = "prices"  # of tenants whose plan has its own
     ROUTER = "router"  # tenants' policies, and snapshots of what routers have learned
     DATA_KEYS = "datakeys"  # wrapped by the root key; destroying an entry erases what it sealed
     CRASHES = "crashes"  # how many processes died on a job that was delivered again

@@ -111,6 +111,11 @@ def accounts(verb: str) -> str:
     return _subject(PLATFORM, "accounts", subject_token(verb))
 
 
+def billing(verb: str) -> str:
+    """Commands and questions to billing about money and use: `set-plan`, `preview-invoice`, …."""
+    return _subject(PLATFORM, "billing", subject_token(verb))
+
+
 def usage_query() -> str:
     """Operator's usage query to billing."""
     return _subject(PLATFORM, "usage", "query")
@@ -155,6 +160,7 @@ EVERY_RESPONSE: Final = f"{VERSION}.*.responses.*"
 EVERY_CONTROL: Final = f"{VERSION}.*.control.*"
 EVERY_DEAD: Final = f"{VERSION}.*.dead.*"
 EVERY_ROUTER_COMMAND: Final = f"{VERSION}.{PLATFORM}.router.*"
+EVERY_BILLING: Final = f"{VERSION}.{PLATFORM}.billing.*"
 EVERY_ACCOUNTS: Final = f"{VERSION}.{PLATFORM}.accounts.*"
 
 

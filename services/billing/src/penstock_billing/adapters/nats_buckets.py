@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import nats.errors
 import nats.js.errors
 
-from penstock_billing.ports import BucketEntry
+from penstock_billing.ports.accounts import BucketEntry
 from penstock_shared.contracts.errors import UnavailableError
 from penstock_shared.contracts.streams import Bucket
 from penstock_shared.runtime import kv

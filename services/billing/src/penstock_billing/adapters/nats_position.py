@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import nats.errors
 import nats.js.errors
 
-from penstock_billing.ports import Position
+from penstock_billing.ports.usage import Position
 from penstock_shared.contracts.errors import UnavailableError
 from penstock_shared.contracts.streams import BILLING_CONSUMER, EVENTS
 from penstock_shared.runtime.broker import Broker

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from penstock_billing.ports import OutboxEntry, OutboxKind
+from penstock_billing.ports.outbox import OutboxEntry, OutboxKind
 from penstock_shared.contracts.envelope import Envelope
 from penstock_shared.contracts.errors import UnavailableError
 from penstock_shared.contracts.streams import EVENTS, Bucket

@@ -10,7 +10,9 @@ from typing import Any, Final
 
 import asyncpg
 
-from penstock_billing.ports import AccountTransaction, OutboxEntry, StoredKey
+from penstock_billing.adapters.postgres_outbox import enqueue
+from penstock_billing.ports.accounts import AccountTransaction, StoredKey
+from penstock_billing.ports.outbox import OutboxEntry
 from penstock_shared.contracts.account_commands import KeyUse, ListedKey, ListKeys
 from penstock_shared.contracts.accounts import KeyRecord, TenantRecord
 from penstock_shared.contracts.errors import ConflictError, NotFoundError
@@ -72,9 +74,6 @@ update billing.api_keys k set last_used_at = used.at
 from used join held using (key_id)
 where k.key_id = used.key_id and (k.last_used_at is null or k.last_used_at < used.at)
 returning 1"""
-_ENQUEUE: Final = """
-insert into billing.outbox (event_id, kind, key, event_type, payload, traceparent, created_at)
-values ($1, $2, $3, $4, $5, $6, $7)"""
 
 
 class PostgresAccounts:
@@ -179,17 +178,7 @@ class _Transaction:
         )
 
     async def enqueue(self, entries: Sequence[OutboxEntry]) -> None:
-        for entry in entries:
-            await self._connection.execute(
-                _ENQUEUE,
-                entry.event_id,
-                entry.kind.value,
-                entry.key,
-                entry.event_type,
-                entry.payload,
-                entry.traceparent,
-                entry.created_at,
-            )
+        await enqueue(self._connection, entries)
 
 
 def _tenant_values(record: TenantRecord) -> list[Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
 
-from penstock_billing.ports import OutboxEntry, OutboxKind
+from penstock_billing.ports.outbox import OutboxEntry, OutboxKind
 from penstock_shared.runtime.postgres import Postgres, translated
 
 _LOCK: Final = 0x70656E73_00000002
@@ -14,6 +14,24 @@ _FIRST: Final = """
 select id, event_id, kind, key, event_type, payload, traceparent, created_at
 from billing.outbox order by id limit 1"""
 _LAST_NUMBER: Final = "select last_value from billing.outbox_id_seq"
+_ENQUEUE: Final = """
+insert into billing.outbox (event_id, kind, key, event_type, payload, traceparent, created_at)
+values ($1, $2, $3, $4, $5, $6, $7)"""
+
+
+async def enqueue(connection: Any, entries: Sequence[OutboxEntry]) -> None:
+    """Publish these, in this order, once the transaction on `connection` is committed."""
+    for entry in entries:
+        await connection.execute(
+            _ENQUEUE,
+            entry.event_id,
+            entry.kind.value,
+            entry.key,
+            entry.event_type,
+            entry.payload,
+            entry.traceparent,
+            entry.created_at,
+        )
 
 
 class PostgresOutbox:

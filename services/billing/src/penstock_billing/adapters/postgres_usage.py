@@ -8,7 +8,7 @@ from typing import Final
 
 import asyncpg
 
-from penstock_billing.ports import Added, MeteredUsage
+from penstock_billing.ports.usage import Added, MeteredUsage
 from penstock_shared.contracts.errors import SchemaError
 from penstock_shared.contracts.requests import RequestRouted
 from penstock_shared.contracts.reservations import reservations_json

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
-from penstock_billing.ports import StoredKey
+from penstock_billing.ports.accounts import StoredKey
 from penstock_shared.contracts.account_commands import CreateKey, CreateTenant, UpdateTenant
 from penstock_shared.contracts.accounts import KeyRecord, Role, TenantRecord, hash_api_key
 from penstock_shared.contracts.errors import ConflictError

@@ -8,7 +8,8 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
-from penstock_billing.ports import OutboxEntry, OutboxKind, StoredKey
+from penstock_billing.ports.accounts import StoredKey
+from penstock_billing.ports.outbox import OutboxEntry, OutboxKind
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.account_facts import (
     ACCOUNT_TOPIC,
@@ -20,6 +21,8 @@ from penstock_shared.contracts.account_facts import (
     TenantUpdated,
 )
 from penstock_shared.contracts.accounts import TenantRecord
+from penstock_shared.contracts.billing_facts import BILLING_TOPIC, BillingFact
+from penstock_shared.contracts.plans import TenantPrices
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,17 @@ def tell_key_revoked(key: StoredKey, by: str | None, act: Act) -> list[OutboxEnt
     record = key.record
     fact = KeyRevoked(tenant=record.tenant, key_id=record.key_id, by=by, revoked_at=act.at)
     return [_key(act, key), _fact(act, fact)]
+
+
+def tell_billing(fact: BillingFact, act: Act) -> OutboxEntry:
+    """A fact about a tenant's money."""
+    subject = subjects.topic_event(fact.tenant, BILLING_TOPIC, fact.FACT)
+    return _entry(act, OutboxKind.FACT, subject, fact, fact.TYPE)
+
+
+def tell_prices(prices: TenantPrices, act: Act) -> OutboxEntry:
+    """What routers take in place of the models' own prices."""
+    return _entry(act, OutboxKind.PRICES, prices.tenant, prices)
 
 
 def _tenant(act: Act, record: TenantRecord) -> OutboxEntry:

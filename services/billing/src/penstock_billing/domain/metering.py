@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from pydantic import ValidationError
 
-from penstock_billing.ports import MeteredUsage
+from penstock_billing.ports.usage import MeteredUsage
 from penstock_shared.contracts.errors import SchemaError
 from penstock_shared.contracts.requests import (
     TERMINAL_TYPES,

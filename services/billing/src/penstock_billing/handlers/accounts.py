@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from penstock_billing import metrics
 from penstock_billing.domain.accounts import (
     MAX_WORKING_KEYS,
     new_key,
@@ -24,7 +23,8 @@ from penstock_billing.domain.announcements import (
     tell_tenant_created,
     tell_tenant_updated,
 )
-from penstock_billing.ports import AccountStore, AccountTransaction, StoredKey
+from penstock_billing.handlers.commands import Verb, parse_command
+from penstock_billing.ports.accounts import AccountStore, AccountTransaction, StoredKey
 from penstock_shared.contracts.account_commands import (
     CreatedKey,
     CreateKey,
@@ -45,11 +45,8 @@ from penstock_shared.contracts.accounts import KeyRecord, TenantRecord, make_api
 from penstock_shared.contracts.errors import (
     ConflictError,
     NotFoundError,
-    PenstockError,
-    SchemaError,
 )
-from penstock_shared.runtime.clock import Clock, IdSource
-from penstock_shared.runtime.telemetry import child_traceparent, log
+from penstock_shared.runtime.telemetry import log
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -69,16 +66,12 @@ class AccountCommands:
         self,
         store: AccountStore,
         relay: Relay,
-        clock: Clock,
-        ids: IdSource,
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self._store = store
         self._relay = relay
-        self._clock = clock
-        self._ids = ids
         self._random_bytes = random_bytes
-        self._verbs: dict[str, Callable[[bytes, Act], Awaitable[BaseModel]]] = {
+        self.verbs: dict[str, Verb] = {
             "create-tenant": self._create_tenant,
             "update-tenant": self._update_tenant,
             "list-tenants": self._list_tenants,
@@ -90,27 +83,8 @@ class AccountCommands:
             "report-key-use": self._report_key_use,
         }
 
-    async def on_command(self, verb: str, payload: bytes, traceparent: str | None) -> BaseModel:
-        """Carry out one command and return the answer.
-
-        Raises:
-            PenstockError: what was wrong, in a form that is meant for the caller.
-        """
-        handle = self._verbs.get(verb)
-        if handle is None:
-            msg = f"There is no command '{verb[:40]}': use one of {', '.join(self._verbs)}."
-            raise NotFoundError(msg, code="unknown_command")
-        act = Act(self._clock.now(), child_traceparent(traceparent), self._ids.new)
-        try:
-            answer = await handle(payload, act)
-        except PenstockError as error:
-            metrics.ACTS.labels(verb, error.code).inc()
-            raise
-        metrics.ACTS.labels(verb, "done").inc()
-        return answer
-
     async def _create_tenant(self, payload: bytes, act: Act) -> TenantRecord:
-        record = new_tenant(_parse(CreateTenant, payload), act.at)
+        record = new_tenant(parse_command(CreateTenant, payload), act.at)
         async with self._store.transaction() as transaction:
             await transaction.add_tenant(record)
             if record.quotas:
@@ -121,7 +95,7 @@ class AccountCommands:
         return record
 
     async def _update_tenant(self, payload: bytes, act: Act) -> TenantRecord:
-        command = _parse(UpdateTenant, payload)
+        command = parse_command(UpdateTenant, payload)
         async with self._store.transaction() as transaction:
             before = await transaction.lock_tenant(command.tenant)
             record, changed = updated_tenant(before, command)
@@ -136,15 +110,15 @@ class AccountCommands:
         return record
 
     async def _list_tenants(self, payload: bytes, _: Act) -> TenantList:
-        query = _parse(ListAccounts, payload)
+        query = parse_command(ListAccounts, payload)
         return TenantList(tenants=tuple(await self._store.tenants(query.tenant)))
 
     async def _list_quotas(self, payload: bytes, act: Act) -> QuotaList:
-        query = _parse(ListQuotas, payload)
+        query = parse_command(ListQuotas, payload)
         return QuotaList(quotas=tuple(await self._store.quotas(query.tenant, act.at)))
 
     async def _create_key(self, payload: bytes, act: Act) -> CreatedKey:
-        command = _parse(CreateKey, payload)
+        command = parse_command(CreateKey, payload)
         secret = make_api_key(self._random_bytes)
         key = new_key(command, secret, act.at, self._random_bytes)
         async with self._store.transaction() as transaction:
@@ -156,7 +130,7 @@ class AccountCommands:
         return CreatedKey(key=key.record, secret=secret)
 
     async def _rotate_key(self, payload: bytes, act: Act) -> CreatedKey:
-        command = _parse(RotateKey, payload)
+        command = parse_command(RotateKey, payload)
         secret = make_api_key(self._random_bytes)
         async with self._store.transaction() as transaction:
             old = await _lock_key(transaction, command)
@@ -170,7 +144,7 @@ class AccountCommands:
         return CreatedKey(key=successor.record, secret=secret)
 
     async def _revoke_key(self, payload: bytes, act: Act) -> KeyRecord:
-        command = _parse(RevokeKey, payload)
+        command = parse_command(RevokeKey, payload)
         async with self._store.transaction() as transaction:
             key = await _lock_key(transaction, command)
             if key.record.revoked_at is None:
@@ -183,12 +157,12 @@ class AccountCommands:
         return key.record
 
     async def _list_keys(self, payload: bytes, _: Act) -> KeyList:
-        query = _parse(ListKeys, payload)
+        query = parse_command(ListKeys, payload)
         found = await self._store.page(query)
         return KeyList(keys=tuple(found[: query.limit]), has_more=len(found) > query.limit)
 
     async def _report_key_use(self, payload: bytes, act: Act) -> KeyUseNoted:
-        report = _parse(ReportKeyUse, payload)
+        report = parse_command(ReportKeyUse, payload)
         return KeyUseNoted(noted=await self._store.note_uses(report.uses, act.at))
 
 
@@ -206,13 +180,3 @@ async def _require_room(transaction: AccountTransaction, tenant: str, act: Act) 
     if await transaction.working_keys(tenant, act.at) >= MAX_WORKING_KEYS:
         msg = f"The tenant '{tenant}' has {MAX_WORKING_KEYS} keys that work: revoke one."
         raise ConflictError(msg, code="too_many_keys", param="tenant")
-
-
-def _parse(command: type[C], payload: bytes) -> C:
-    try:
-        return command.model_validate_json(payload or b"{}")
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        msg = f"'{field}': {first['msg']}." if field else f"{first['msg']}."
-        raise SchemaError(msg, param=field or None) from error

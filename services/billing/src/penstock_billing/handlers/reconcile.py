@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from penstock_billing import metrics
-from penstock_billing.ports import AccountBuckets, AccountRecords, BucketEntry, Outbox
+from penstock_billing.ports.accounts import AccountBuckets, AccountRecords, BucketEntry
+from penstock_billing.ports.outbox import Outbox
 from penstock_shared.contracts.errors import PenstockError
 from penstock_shared.contracts.streams import Bucket
 from penstock_shared.runtime.telemetry import log

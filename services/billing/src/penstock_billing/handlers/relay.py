@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from penstock_billing import metrics
-from penstock_billing.ports import EntryPublisher, Outbox
+from penstock_billing.ports.outbox import EntryPublisher, Outbox
 from penstock_shared.contracts.errors import PenstockError
 from penstock_shared.runtime.telemetry import log
 

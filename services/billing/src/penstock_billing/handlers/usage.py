@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from penstock_billing import metrics
 from penstock_billing.domain.metering import METERED_TYPES, distinct, meter, reserved
-from penstock_billing.ports import Added, EventPosition, MeteredUsage, Position, UsageLedger
+from penstock_billing.ports.usage import Added, EventPosition, MeteredUsage, Position, UsageLedger
 from penstock_shared.contracts.errors import SchemaError, UnavailableError
 from penstock_shared.contracts.requests import RequestRouted
 from penstock_shared.contracts.reservations import RESERVED_HEADER

@@ -83,7 +83,7 @@ def routed_fact(
         min_confidence=confidences[0],
         store=admission.store,
         plan=tuple(
-            NextAttempt(model=model.name, price=model.price, min_confidence=confidence)
+            NextAttempt(model=model.name, price=model.price.of_a_retry(), min_confidence=confidence)
             for model, confidence in zip(others, confidences[1:], strict=True)
         ),
         reserves=reserves,

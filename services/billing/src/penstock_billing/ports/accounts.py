@@ -1,43 +1,18 @@
-"""What billing needs of the world, as roles; and the records that pass between them."""
+"""Accounts: their truth, and the buckets that copy it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import date, datetime
-from enum import StrEnum
+from datetime import datetime
 from typing import Protocol
 
+from penstock_billing.ports.outbox import OutboxEntry
 from penstock_shared.contracts.account_commands import KeyUse, ListedKey, ListKeys
 from penstock_shared.contracts.accounts import KeyRecord, TenantRecord
 from penstock_shared.contracts.quotas import QuotaState
-from penstock_shared.contracts.requests import RequestRouted
 from penstock_shared.contracts.streams import Bucket
-from penstock_shared.contracts.usage import UsageRow
-
-
-class OutboxKind(StrEnum):
-    """Where an outbox entry goes."""
-
-    TENANT = "tenant"  # bucket `tenants`, key = tenant
-    KEY = "key"  # bucket `keys`, key = SHA-256 of the secret
-    FACT = "fact"  # EVENTS, key = subject
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxEntry:
-    """One thing to publish, written in the transaction whose effect it tells."""
-
-    event_id: str
-    """UUIDv7: the same entry has the same id however often it is published."""
-    kind: OutboxKind
-    key: str
-    event_type: str | None
-    """CloudEvents type of a fact."""
-    payload: str
-    created_at: datetime
-    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,36 +21,6 @@ class StoredKey:
 
     sha256: str
     record: KeyRecord
-
-
-@dataclass(frozen=True, slots=True)
-class MeteredUsage:
-    """One attempt's usage. The first three fields are its identity (I2)."""
-
-    tenant: str
-    request_id: str
-    attempt: int
-    event_seq: int
-    model: str
-    key_id: str
-    status: str
-    input_tokens: int
-    output_tokens: int
-    cost_microusd: int
-    ended_at: datetime
-    accepted_on: date
-    """In UTC: it counts in the quotas of that day, whenever it ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Added:
-    """What a batch added to one model's usage; rows that were there already are not in it."""
-
-    model: str
-    rows: int
-    input_tokens: int
-    output_tokens: int
-    cost_microusd: int
 
 
 class AccountTransaction(Protocol):
@@ -161,33 +106,6 @@ class AccountStore(Protocol):
         ...
 
 
-class Outbox(Protocol):
-    """The entries that await publication."""
-
-    def first(self) -> AbstractAsyncContextManager[OutboxEntry | None]:
-        """The oldest entry; deleted when the block ends without an error.
-
-        Only one process at a time is inside the block, over all replicas.
-        """
-        ...
-
-    async def backlog(self) -> int:
-        """How many entries wait."""
-        ...
-
-    async def last_number(self) -> int:
-        """Grows with every change to any account: tells whether there was one."""
-        ...
-
-
-class EntryPublisher(Protocol):
-    """Publishes outbox entries. Publishing an entry again changes nothing."""
-
-    async def publish(self, entry: OutboxEntry) -> None:
-        """After this returns everyone who looks sees it. Raises TransientError."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class BucketEntry:
     """A bucket's entry with the revision that a change to it must expect; None: purged."""
@@ -213,60 +131,4 @@ class AccountBuckets(Protocol):
 
     async def purge(self, bucket: Bucket, key: str, revision: int) -> bool:
         """Remove unless the key has another revision by now; whether it was removed."""
-        ...
-
-
-class UsageLedger(Protocol):
-    """Settled usage."""
-
-    async def record(self, rows: Sequence[MeteredUsage]) -> list[Added]:
-        """Add what is not there yet, all or nothing; after this returns it is committed.
-
-        Raises:
-            SchemaError: a value among them is none that can be stored.
-            UnavailableError: Postgres does not answer; it may be committed or not.
-        """
-        ...
-
-    async def restore(self, requests: Sequence[RequestRouted]) -> None:
-        """Reserve again what the database has lost of these.
-
-        Raises:
-            SchemaError: a value among them is none that can be stored.
-            UnavailableError: Postgres does not answer.
-        """
-        ...
-
-    async def rebuild_until(self) -> int:
-        """Up to where EVENTS is being read again; 0: it is not."""
-        ...
-
-    async def rebuild_ended(self, events_seq: int) -> bool:
-        """EVENTS is settled up to there; whether nothing has to be read again any more."""
-        ...
-
-    async def reservations(self) -> int:
-        """How many attempts have one. May raise UnavailableError."""
-        ...
-
-    async def totals(self, tenant: str | None = None) -> list[UsageRow]:
-        """Sums by tenant and model. May raise UnavailableError."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """How far billing has read EVENTS."""
-
-    events_seq: int
-    """All events up to this sequence are settled and committed."""
-    lag: int
-    """Request events that are not settled yet."""
-
-
-class EventPosition(Protocol):
-    """Tells the position of billing's consumer."""
-
-    async def read(self) -> Position:
-        """May raise UnavailableError."""
         ...
