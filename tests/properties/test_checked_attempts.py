@@ -16,6 +16,7 @@ from penstock_realtime.domain.continuation import Continuation
 from penstock_realtime.domain.renderer import Piece
 from penstock_shared.contracts.envelope import Envelope
 from penstock_shared.contracts.jobs import Job
+from penstock_shared.contracts.models import ModelKind
 from penstock_shared.contracts.requests import (
     AttemptFailed,
     Decision,
@@ -157,7 +158,7 @@ class World:
         work.stop, work.ended = holder.stop, True
         work.take()
         run_id = f"01890000-0000-7000-8000-{number:012d}"
-        run = Run(job=job, run_id=run_id, subject="frames", work=work, started_at=NOW)
+        run = Run(job, run_id, "frames", ModelKind.TEXT, work, started_at=NOW)
         prepared = Prepared(run, RustAnswerSchema(SCHEMA), Functions())
         fact, text = await self.answers.conclude(prepared)
         terminals = self.shown if holder.shows else self.unshown

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from penstock_shared.contracts.errors import ErasedError
 from penstock_shared.contracts.jobs import Job
+from penstock_shared.contracts.models import ModelKind
 from penstock_shared.contracts.requests import Sampling, Status
 from penstock_shared.contracts.responses import RUN_NUMBERS
 from penstock_shared.contracts.subjects import Lane
@@ -67,6 +69,7 @@ def run_of(one: Generation) -> Run:
         job=job,
         run_id="01890000-0000-7000-8000-000000000001",
         subject="s",
+        kind=ModelKind.TEXT,
         work=one,
         started_at=_NOW - timedelta(seconds=2),
         first_token_at=_NOW - timedelta(seconds=1),
@@ -290,3 +293,15 @@ def test_a_refusal_has_no_run_and_no_usage():
 def test_an_echo_has_its_own_words():
     """Its detokenizer holds nothing back."""
     assert EchoDetokenizer().finish() == ""
+
+
+@pytest.mark.parametrize("kind", list(ModelKind))
+def test_facts_tell_the_kind_of_the_model(kind: ModelKind) -> None:
+    """Billing counts embeddings apart, and knows their models from nowhere else."""
+    one = generation()
+    say(one, "x")
+    run = replace(run_of(one), kind=kind)
+    failed = failed_attempt(
+        run, _NOW, reason="schema", keyword=None, sealed_detail="", sealed="", confidence=None
+    )
+    assert (end_of_run(run, _NOW, "sealed").kind, failed.kind) == (kind, kind)

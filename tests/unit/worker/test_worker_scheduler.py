@@ -144,7 +144,7 @@ def ticket_of(
         stop_at_s=stop_at_s,
         detokenizer=engine.detokenizer([]),
     )
-    run = Run(job=job, run_id=_IDS.new(), subject="s", work=generation)
+    run = Run(job, _IDS.new(), "s", ModelKind.TEXT, generation)
     return Ticket(run, resident, alone, SystemClock().monotonic_s(), lambda: None)
 
 

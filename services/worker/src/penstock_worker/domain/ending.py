@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from penstock_shared.contracts.errors import ErrorBody, PenstockError
 from penstock_shared.contracts.jobs import Job, JobAddress
+from penstock_shared.contracts.models import ModelKind
 from penstock_shared.contracts.requests import (
     AttemptFailed,
     Reason,
@@ -40,6 +41,8 @@ class Run:
     run_id: str
     subject: str
     """Where its frames go."""
+    kind: ModelKind
+    """Of the model that runs it."""
     work: Generation | Embedding
     started_at: datetime | None = None
     first_token_at: datetime | None = None
@@ -94,6 +97,7 @@ def end_of_run(
         key_id=job.key_id,
         data_subject=job.data_subject,
         model=job.model,
+        kind=run.kind,
         attempt=job.attempt,
         run=run.run_id,
         status=status,
@@ -132,6 +136,7 @@ def failed_attempt(
         key_id=job.key_id,
         data_subject=job.data_subject,
         model=job.model,
+        kind=run.kind,
         attempt=job.attempt,
         run=run.run_id,
         reason=reason,

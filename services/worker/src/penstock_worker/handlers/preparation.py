@@ -97,7 +97,7 @@ class Preparation:
             tokens = await _encode(resident, content, len(sealed))
             work = self._generation(job, resident, tokens, shown, checked=checked)
             work.first_number = RUN_NUMBERS * (holder - 1)
-        run = Run(job=job, run_id=self._ids.new(), subject=subject, work=work)
+        run = Run(job, self._ids.new(), subject, resident.kind, work)
         return Prepared(run, schema, functions)
 
     async def _functions(self, tenant: str, content: Content) -> Functions:
