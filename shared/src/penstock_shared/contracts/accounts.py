@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
@@ -170,6 +170,9 @@ class TenantRecord(BaseModel):
     identity_providers: tuple[IdentityProvider, ...] = ()
     quotas: tuple[Quota, ...] = ()
     """At most one for each unit and period."""
+    limited_from: date | None = None
+    """From this UTC day on a plan of the tenant limits its use (quotas, or prepaid): whatever
+    it may use is reserved, and Postgres knows by which plan. None: no plan does."""
     created_at: datetime
 
 

@@ -126,6 +126,8 @@ class PlanVersion(BaseModel):
 
 PAY_AS_YOU_GO: Final = PlanTerms(title="Pay as you go")
 """Of tenants to whom no plan was assigned: usage at the models' own prices, and nothing else."""
+DEFAULT_PLAN: Final = "pay-as-you-go"
+"""Its name; it has one version."""
 
 
 class Subscription(BaseModel):
@@ -144,13 +146,33 @@ class Subscription(BaseModel):
     terms: PlanTerms
 
 
+class PricesFrom(BaseModel):
+    """A plan's prices from a day on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    from_day: date
+    """In UTC."""
+    plan: PlanName
+    version: int
+    prices: dict[ModelName, Price]
+    """For a model with tiers: the prices of their first tiers."""
+
+
 class TenantPrices(BaseModel):
-    """The value of `prices/<tenant>`: what routers take in place of the models' own prices."""
+    """The value of `prices/<tenant>`: what routers take in place of the models' own prices.
+
+    Changes that are due later are in it, so that they take effect on their day by the clock that
+    also says when a request was accepted, whoever is away at midnight.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     tenant: TenantId
-    plan: PlanName
-    version: int
-    prices: dict[ModelName, Price]
-    """For a model with tiers: the price of its first tier."""
+    changes: tuple[PricesFrom, ...]
+    """The prices in force when this was published, then those to come, by day."""
+
+    def on(self, day: date) -> dict[ModelName, Price]:
+        """What holds on that day."""
+        begun = [change.prices for change in self.changes if change.from_day <= day]
+        return begun[-1] if begun else {}

@@ -21,8 +21,10 @@ from penstock_shared.runtime.postgres import Postgres, translated
 
 _TENANT_COLUMNS: Final = (
     "tenant, name, status, requests_per_minute, tokens_per_minute, user_requests_per_minute, "
-    "user_tokens_per_minute, max_connections, weight, identity_providers, quotas, created_at"
+    "user_tokens_per_minute, max_connections, weight, identity_providers, quotas, limited_from, "
+    "created_at"
 )
+_TENANT_VALUES: Final = ", ".join(f"${n + 1}" for n in range(len(_TENANT_COLUMNS.split(", "))))
 _AS_JSON: Final = {"identity_providers", "quotas"}
 _KEY_COLUMNS: Final = (
     "sha256, key_id, tenant, name, hint, role, created_at, lifetime_s, expires_at, revoked_at"
@@ -33,11 +35,9 @@ select {_TENANT_COLUMNS} from billing.tenants
 where $1::text is null or tenant = $1 order by tenant"""
 _LOCK_TENANT: Final = f"select {_TENANT_COLUMNS} from billing.tenants where tenant = $1 for update"
 _ADD_TENANT: Final = f"""
-insert into billing.tenants ({_TENANT_COLUMNS})
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"""
+insert into billing.tenants ({_TENANT_COLUMNS}) values ({_TENANT_VALUES})"""
 _CHANGE_TENANT: Final = f"""
-update billing.tenants set ({_TENANT_COLUMNS})
-= ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) where tenant = $1"""
+update billing.tenants set ({_TENANT_COLUMNS}) = ({_TENANT_VALUES}) where tenant = $1"""
 _FORGET_AUDIENCES: Final = "delete from billing.token_audiences where tenant = $1"
 _ADD_AUDIENCE: Final = """
 insert into billing.token_audiences (issuer, audience, tenant) values ($1, $2, $3)"""
@@ -111,6 +111,11 @@ class PostgresAccounts:
         """Keep each key's latest use, none later than now; how many keys that moved forward."""
         keys, times = [use.key_id for use in uses], [use.at for use in uses]
         return len(await self._postgres.fetch(_NOTE_USES, keys, times, now))
+
+
+def account_transaction(connection: Any) -> AccountTransaction:
+    """Changes to accounts within the transaction that is open on `connection`."""
+    return _Transaction(connection)
 
 
 class _Transaction:
