@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import ClassVar, Final
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
 from penstock_shared.contracts.ids import TenantId
 from penstock_shared.contracts.invoices import Month
+from penstock_shared.contracts.payments import ProviderName, Standing
 
 BILLING_TOPIC: Final = "billing"
 
@@ -38,3 +40,64 @@ class InvoiceIssued(BillingFact):
     events_seq: int
     """All of the event log up to here is in it."""
     issued_at: datetime
+
+
+class PaymentSucceeded(BillingFact):
+    """Fact `billing.payment-succeeded`: an invoice, or a part of it, was paid."""
+
+    TYPE = "penstock.billing.payment_succeeded.v1"
+    FACT = "payment-succeeded"
+
+    month: Month
+    payment_id: UUID
+    provider: ProviderName
+    cents: int
+    owed_cents: int
+    """What of the invoice is left to be collected."""
+    succeeded_at: datetime
+
+
+class PaymentFailed(BillingFact):
+    """Fact `billing.payment-failed`: an attempt to collect an invoice moved no money."""
+
+    TYPE = "penstock.billing.payment_failed.v1"
+    FACT = "payment-failed"
+
+    month: Month
+    payment_id: UUID
+    provider: ProviderName
+    attempt: int
+    cents: int
+    failure: str | None = None
+    """The provider's code, such as `card_declined`."""
+    next_try_at: datetime | None = None
+    """None: not before the tenant has another payment method, or an operator asks."""
+    failed_at: datetime
+
+
+class PaymentRefunded(BillingFact):
+    """Fact `billing.payment-refunded`: money of a payment was given back."""
+
+    TYPE = "penstock.billing.payment_refunded.v1"
+    FACT = "payment-refunded"
+
+    month: Month
+    payment_id: UUID
+    refund_id: UUID
+    provider: ProviderName
+    cents: int
+    refunded_at: datetime
+
+
+class StandingChanged(BillingFact):
+    """Fact `billing.standing-changed`: past due, in grace, suspended, restored."""
+
+    TYPE = "penstock.billing.standing_changed.v1"
+    FACT = "standing-changed"
+
+    before: Standing
+    standing: Standing
+    failing_since: datetime | None = None
+    suspends_at: datetime | None = None
+    """When the tenant is suspended unless it pays."""
+    changed_at: datetime
