@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from penstock_shared.contracts.errors import PermissionDeniedError
 from penstock_shared.contracts.ids import KeyId, TenantId
 from penstock_shared.contracts.quotas import Quota
 
@@ -149,6 +150,13 @@ class TenantStatus(StrEnum):
     SUSPENDED = "suspended"
 
 
+class SuspensionReason(StrEnum):
+    """Why a tenant may not use the platform."""
+
+    OPERATOR = "operator"  # until an operator resumes it, whatever is paid
+    PAST_DUE = "past_due"  # until its invoices are paid
+
+
 class TenantRecord(BaseModel):
     """The value of `tenants/<tenant>`."""
 
@@ -157,6 +165,8 @@ class TenantRecord(BaseModel):
     tenant: TenantId
     name: Name
     status: TenantStatus = TenantStatus.ACTIVE
+    suspended_reason: SuspensionReason | None = None
+    """Of a suspended tenant; None there: a release that knew no reasons suspended it."""
     requests_per_minute: int = 60_000
     tokens_per_minute: int | None = None
     """Input and output together; None does not limit them."""
@@ -169,11 +179,26 @@ class TenantRecord(BaseModel):
     """Its share of the machines where tenants compete, relative to the others'."""
     identity_providers: tuple[IdentityProvider, ...] = ()
     quotas: tuple[Quota, ...] = ()
-    """At most one for each unit and period."""
+    """At most one hard and one soft for each unit and period."""
     limited_from: date | None = None
     """From this UTC day on a plan of the tenant limits its use (quotas, or prepaid): whatever
     it may use is reserved, and Postgres knows by which plan. None: no plan does."""
     created_at: datetime
+
+    @property
+    def reserves(self) -> bool:
+        """Whether anything may limit its use, so that a request is reserved for first (I4)."""
+        return self.limited_from is not None or any(not quota.soft for quota in self.quotas)
+
+    def refusal(self) -> PermissionDeniedError | None:
+        """What a suspended tenant is told; None: it is active."""
+        if self.status is TenantStatus.ACTIVE:
+            return None
+        if self.suspended_reason is SuspensionReason.PAST_DUE:
+            msg = "This tenant is suspended because a payment is past due: pay the open invoices."
+            return PermissionDeniedError(msg, code="tenant_past_due")
+        msg = "This tenant is suspended: ask your operator."
+        return PermissionDeniedError(msg, code="tenant_suspended")
 
 
 class KeyRecord(BaseModel):

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from penstock_shared.contracts.ids import TenantId
 
@@ -29,13 +35,23 @@ class QuotaPeriod(StrEnum):
 
 
 class Quota(BaseModel):
-    """One limit. Settled and reserved use together never exceed it."""
+    """One limit. Settled and reserved use together never exceed it, unless it is soft."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     unit: QuotaUnit
     period: QuotaPeriod
     limit: Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
+    soft: bool = False
+    """Nothing is refused by it; it is told when it is reached, as of every quota."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A release that knows of no soft quotas refuses the field, so only they have it."""
+        fields: dict[str, Any] = serialize(self)
+        if not self.soft:
+            fields.pop("soft", None)
+        return fields
 
     def __str__(self) -> str:
         """For people: "1,000,000 tokens per day"."""

@@ -1,0 +1,99 @@
+"""What operators ask billing about credit. Each command is a verb: `v1.platform.billing.<verb>`."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from penstock_shared.contracts.accounts import PRINTABLE
+from penstock_shared.contracts.ids import TenantId
+from penstock_shared.contracts.invoices import Month
+from penstock_shared.contracts.plans import MAX_MICROUSD
+
+Reference = Annotated[str, StringConstraints(min_length=1, max_length=120, pattern=PRINTABLE)]
+"""Names one act of one tenant's, so that doing it again changes nothing."""
+DEFAULT_PRIORITY: Final = 100
+
+
+class CreditKind(StrEnum):
+    """Where credit comes from."""
+
+    PREPAID = "prepaid"  # bought: what was paid for it is in the ledger
+    PROMOTIONAL = "promotional"  # given
+
+
+class _Command(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GrantCredit(_Command):
+    """Verb `grant-credit`; the same reference again is the same grant."""
+
+    tenant: TenantId
+    kind: CreditKind
+    microusd: Annotated[int, Field(ge=1, le=MAX_MICROUSD)]
+    priority: Annotated[int, Field(ge=0, le=1_000)] = DEFAULT_PRIORITY
+    """The lower, the earlier it is used; then by expiry, then by age."""
+    expires_on: date | None = None
+    """The last UTC day on whose accepted requests it pays; None: it does not expire."""
+    reference: Reference
+
+
+class ListCredits(_Command):
+    """Verb `list-credits`, in the order of use; all tenants' when None."""
+
+    tenant: TenantId | None = None
+
+
+class Adjust(_Command):
+    """Verb `adjust`: correct what a tenant owes. The same reference again changes nothing."""
+
+    tenant: TenantId
+    microusd: Annotated[int, Field(ge=-MAX_MICROUSD, le=MAX_MICROUSD)]
+    """Negative: in the tenant's favour."""
+    reason: Reference
+    """For the invoice."""
+    reference: Reference
+
+
+class CreditGrant(BaseModel):
+    """Answer to `grant-credit`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    grant_id: str
+    tenant: TenantId
+    kind: CreditKind
+    microusd: int
+    spent_microusd: int
+    """By invoices; open months have not taken theirs yet."""
+    expired_microusd: int
+    priority: int
+    expires_on: date | None
+    reference: str
+    granted_at: datetime
+
+
+class CreditList(BaseModel):
+    """Answer to `list-credits`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    credits: tuple[CreditGrant, ...]
+
+
+class AdjustmentMade(BaseModel):
+    """Answer to `adjust`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tenant: TenantId
+    month: Month
+    """On whose invoice it will be."""
+    microusd: int
+    reason: str
+    reference: str
+    made_at: datetime
