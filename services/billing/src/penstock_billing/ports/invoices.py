@@ -5,17 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
-from penstock_shared.contracts.plans import PlanTerms
-
-
-@dataclass(frozen=True, slots=True)
-class PlanSegment:
-    """Days of one month on which a tenant has the same terms."""
-
-    from_day: date
-    to_day: date
-    """The last day, included."""
-    terms: PlanTerms
+from penstock_shared.contracts.plans import Subscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +27,7 @@ class DayUsage:
 
 @dataclass(frozen=True, slots=True)
 class Adjustment:
-    """An operator's correction of what a tenant owes for a month."""
+    """A correction of what a tenant owes for a month."""
 
     day: date
     reason: str
@@ -49,9 +39,10 @@ class Adjustment:
 class MonthRecords:
     """All that a month is rated from."""
 
+    tenant: str
     period: date
     """The month's first day."""
-    segments: tuple[PlanSegment, ...]
-    """They cover the month without gap or overlap."""
+    timeline: tuple[Subscription, ...]
+    """The tenant's, whole."""
     usage: tuple[DayUsage, ...]
     adjustments: tuple[Adjustment, ...] = ()
