@@ -1,0 +1,64 @@
+-- What Stripe knows of us, what it was told of usage, and what payment providers have told us.
+
+-- One for the whole platform each: the meter, and the price of one of its units.
+create table billing.stripe_catalogue (
+    name      text primary key check (name in ('meter', 'price')),
+    stripe_id text not null
+);
+
+-- Written before the customer is made: whoever dies in between makes the same one, under the same
+-- idempotency key, or looks for it where that key may have been forgotten.
+create table billing.stripe_customers (
+    tenant          text primary key references billing.tenants,
+    begun_at        timestamptz not null,
+    customer_id     text unique,
+    told_name       text,
+    subscription_id text unique check (subscription_id is null or customer_id is not null),
+    -- Usage is told to the meter from then on; what came before is in the invoice's items.
+    subscribed_at   timestamptz check ((subscribed_at is null) = (subscription_id is null))
+);
+
+-- Usage of a month, in cents, as it was told to Stripe's meter. A row is written before anything is
+-- sent, and its identifier (tenant, period, number) is what makes sending it twice one event. One
+-- row at a time of a tenant and period is without an end, so what Stripe's sums say of it is never
+-- ambiguous.
+create table billing.meter_pushes (
+    tenant        text        not null,
+    period        date        not null check (extract(day from period) = 1),
+    number        integer     not null check (number > 0),
+    cents         bigint      not null check (cents > 0),
+    customer_id   text        not null,
+    -- The time of use that Stripe is told: within the period.
+    used_at       timestamptz not null,
+    first_sent_at timestamptz,
+    ended_at      timestamptz,
+    -- accepted: answered 2xx. duplicate: Stripe had it. summed: found in the meter's sums. refused:
+    -- not in the meter; another row or an item of the invoice has its cents.
+    outcome       text check (outcome in ('accepted', 'duplicate', 'summed', 'refused')),
+    check ((ended_at is null) = (outcome is null)),
+    primary key (tenant, period, number)
+);
+create unique index meter_pushes_open on billing.meter_pushes (tenant, period)
+    where ended_at is null;
+
+-- What providers have told us, each once, and only that: what it is about is read from the
+-- provider again before anything is done.
+create table billing.notices (
+    provider    text        not null,
+    notice_id   text        not null,
+    kind        text        not null,
+    reference   text,
+    at          timestamptz not null,
+    received_at timestamptz not null,
+    -- SHA-256 of each delivery's signature: the same one again is a replay, not another delivery.
+    signatures  text[]      not null,
+    attempts    integer     not null default 0,
+    due_at      timestamptz not null,
+    done_at     timestamptz,
+    -- parked: failed too often, and waits for a person.
+    outcome     text check (outcome in ('done', 'parked')),
+    check ((done_at is null) = (outcome is null)),
+    primary key (provider, notice_id)
+);
+create index notices_due on billing.notices (due_at) where done_at is null;
+create index notices_done on billing.notices (done_at) where done_at is not null;
