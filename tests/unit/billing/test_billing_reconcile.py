@@ -35,6 +35,9 @@ class Postgres:
     async def keys(self) -> list[StoredKey]:
         return [KEY]
 
+    async def prices(self) -> dict[str, str]:
+        return {"acme": "prices"}
+
     async def backlog(self) -> int:
         return self.waiting
 
@@ -46,7 +49,11 @@ class Buckets:
     """Buckets in memory, with revisions."""
 
     def __init__(self) -> None:
-        self.held: dict[Bucket, dict[str, BucketEntry]] = {Bucket.TENANTS: {}, Bucket.KEYS: {}}
+        self.held: dict[Bucket, dict[str, BucketEntry]] = {
+            Bucket.TENANTS: {},
+            Bucket.KEYS: {},
+            Bucket.PRICES: {},
+        }
         self.revision = 0
         self.moved_meanwhile = False
 
@@ -74,8 +81,8 @@ class Buckets:
 async def test_it_fills_what_is_empty_and_then_is_cheap() -> None:
     """Two looks mend and confirm; after that nothing is read until something changes."""
     postgres, buckets = Postgres(), Buckets()
-    reconciler = Reconciler(postgres, postgres, buckets)
-    assert await reconciler.look() == 2
+    reconciler = Reconciler(postgres, postgres, postgres, buckets)
+    assert await reconciler.look() == 3
     assert await reconciler.look() == 0
     reads = postgres.reads
     assert await reconciler.look() == 0
@@ -88,11 +95,13 @@ async def test_it_fills_what_is_empty_and_then_is_cheap() -> None:
 async def test_a_changed_entry_is_mended_and_an_orphan_removed() -> None:
     """What somebody else wrote into the buckets does not last."""
     postgres, buckets = Postgres(), Buckets()
-    reconciler = Reconciler(postgres, postgres, buckets)
+    reconciler = Reconciler(postgres, postgres, postgres, buckets)
     await reconciler.look()
     buckets.held[Bucket.KEYS][KEY.sha256] = BucketEntry(90, b"forged")
     buckets.held[Bucket.KEYS]["b" * 64] = BucketEntry(91, b"orphan")
-    assert await reconciler.look() == 2
+    buckets.held[Bucket.PRICES]["acme"] = BucketEntry(92, b"cheaper")
+    assert await reconciler.look() == 3
+    assert buckets.held[Bucket.PRICES]["acme"].value == b"prices"
     assert buckets.held[Bucket.KEYS][KEY.sha256].value == KEY.record.model_dump_json().encode()
     assert buckets.held[Bucket.KEYS]["b" * 64].value is None
     assert await reconciler.look() == 0
@@ -101,11 +110,11 @@ async def test_a_changed_entry_is_mended_and_an_orphan_removed() -> None:
 async def test_it_never_overtakes_the_relay() -> None:
     """While entries wait nothing is compared, and a bucket that moved meanwhile is left alone."""
     postgres, buckets = Postgres(), Buckets()
-    reconciler = Reconciler(postgres, postgres, buckets)
+    reconciler = Reconciler(postgres, postgres, postgres, buckets)
     postgres.waiting = 1
     assert await reconciler.look() == 0
     postgres.waiting, buckets.moved_meanwhile = 0, True
-    assert await reconciler.look() == 2
+    assert await reconciler.look() == 3
     assert buckets.held[Bucket.KEYS] == {}
     buckets.moved_meanwhile = False
-    assert await reconciler.look() == 2
+    assert await reconciler.look() == 3

@@ -6,20 +6,23 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
 from nats.aio.msg import Msg
 from pydantic import BaseModel
 
 from penstock_billing.adapters.nats_buckets import NatsAccountBuckets
+from penstock_billing.adapters.nats_models import NatsModels
 from penstock_billing.adapters.nats_position import NatsEventPosition
 from penstock_billing.adapters.nats_publisher import NatsEntryPublisher
 from penstock_billing.adapters.postgres_accounts import PostgresAccounts
 from penstock_billing.adapters.postgres_outbox import PostgresOutbox
+from penstock_billing.adapters.postgres_plans import PostgresPlans
 from penstock_billing.adapters.postgres_usage import PostgresUsage
 from penstock_billing.handlers.accounts import AccountCommands
-from penstock_billing.handlers.commands import CommandDesk
+from penstock_billing.handlers.commands import CommandDesk, Verb
+from penstock_billing.handlers.plans import PlanCommands
 from penstock_billing.handlers.reconcile import Reconciler
 from penstock_billing.handlers.relay import OutboxRelay
 from penstock_billing.handlers.usage import UsageDesk, UsageIngest
@@ -115,22 +118,29 @@ class App:
     async def _start_accounts(
         self, broker: Broker, postgres: Postgres, replies: ReplyServer
     ) -> None:
-        settings, clock = self.settings, self._clock
+        settings = self.settings
         store, outbox = PostgresAccounts(postgres), PostgresOutbox(postgres)
         self._relay = relay = OutboxRelay(outbox, NatsEntryPublisher(broker, self._source))
-        reconciler = Reconciler(store, outbox, NatsAccountBuckets(broker))
+        plan_store = PostgresPlans(postgres)
+        reconciler = Reconciler(store, plan_store, outbox, NatsAccountBuckets(broker))
         accounts = AccountCommands(store, relay, os.urandom)
-        desk = CommandDesk(accounts.verbs, clock, IdSource(clock))
+        plans = PlanCommands(plan_store, NatsModels(broker), relay)
         await relay.look()
         await reconciler.look()
         self._spawn(relay.run(settings.relay_interval_s), "outbox-relay")
         self._spawn(reconciler.run(settings.reconcile_interval_s), "reconcile")
+        await self._serve(replies, subjects.EVERY_ACCOUNTS, accounts.verbs)
+        await self._serve(replies, subjects.EVERY_BILLING, plans.verbs)
+
+    async def _serve(self, replies: ReplyServer, subject: str, verbs: Mapping[str, Verb]) -> None:
+        """Answer on `subject`, by the verb that is its last token."""
+        desk = CommandDesk(verbs, self._clock, IdSource(self._clock))
 
         async def command(msg: Msg) -> BaseModel:
             verb = subjects.parse(msg.subject).rest[-1]
             return await desk.on_command(verb, msg.data, (msg.headers or {}).get(TRACEPARENT))
 
-        await replies.serve(subjects.EVERY_ACCOUNTS, command)
+        await replies.serve(subject, command)
 
     async def _start_usage(
         self, broker: Broker, postgres: Postgres, replies: ReplyServer, root_key: bytes

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from penstock_shared.contracts.ids import TenantId
 from penstock_shared.contracts.invoices import Month
 from penstock_shared.contracts.payments import ProviderName, Standing
+from penstock_shared.contracts.plans import PlanVersion, Subscription
 
 BILLING_TOPIC: Final = "billing"
 
@@ -101,3 +102,22 @@ class StandingChanged(BillingFact):
     suspends_at: datetime | None = None
     """When the tenant is suspended unless it pays."""
     changed_at: datetime
+
+
+class PlanPublished(BillingFact):
+    """Fact `billing.plan-published`, of the platform: nobody pays by it until it is assigned."""
+
+    TYPE = "penstock.billing.plan_published.v1"
+    FACT = "plan-published"
+
+    version: PlanVersion
+
+
+class PlanAssigned(BillingFact):
+    """Fact `billing.plan-assigned`: what the tenant pays from a day on."""
+
+    TYPE = "penstock.billing.plan_assigned.v1"
+    FACT = "plan-assigned"
+
+    subscription: Subscription
+    assigned_at: datetime

@@ -48,7 +48,7 @@ class ShowPlan(_Command):
 class PlanOverrides(_Command):
     """A tenant's own terms: what is sent takes the place of the plan's.
 
-    Prices go model by model, tiers by model and meter, quotas by unit and period.
+    Prices and tiers go model by model, quotas by unit and period.
     """
 
     title: Annotated[str, StringConstraints(min_length=1, max_length=120)] | None = None

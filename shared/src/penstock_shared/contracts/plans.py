@@ -98,17 +98,25 @@ class PlanTerms(_Part):
     """At least so much, fee and usage together; prorated by days."""
     overage: bool = True
     """False: what is neither included nor covered by credit is refused (I4)."""
-    prices: dict[ModelName, Price] = {}
+    prices: Annotated[dict[ModelName, Price], Field(max_length=500)] = {}
     """In place of the models' own."""
     tiers: Annotated[tuple[TieredCharge, ...], Field(max_length=200)] = ()
     quotas: Annotated[tuple[Quota, ...], Field(max_length=20)] = ()
     """Besides those that the tenant has of its own."""
 
     @model_validator(mode="after")
-    def _one_charge_each(self) -> Self:
+    def _one_of_each(self) -> Self:
         named = [(charge.model, charge.meter) for charge in self.tiers]
         if len(set(named)) < len(named):
             msg = "one tiered charge for each model and meter"
+            raise ValueError(msg)
+        both = sorted(self.prices.keys() & {charge.model for charge in self.tiers})
+        if both:
+            msg = f"the model '{both[0]}' has tiers: its prices are theirs"
+            raise ValueError(msg)
+        limited = [(quota.unit, quota.period) for quota in self.quotas]
+        if len(set(limited)) < len(limited):
+            msg = "one quota for each unit and period"
             raise ValueError(msg)
         return self
 

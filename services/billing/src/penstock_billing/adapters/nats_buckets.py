@@ -1,4 +1,4 @@
-"""The buckets `tenants` and `keys`, as the reconciliation sees and mends them."""
+"""The buckets `tenants`, `keys` and `prices`, as the reconciliation sees and mends them."""
 
 from __future__ import annotations
 

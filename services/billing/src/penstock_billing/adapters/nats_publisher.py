@@ -12,7 +12,11 @@ from penstock_shared.runtime import kv
 from penstock_shared.runtime.broker import Broker, SequenceConflictError
 
 _ATTEMPTS: Final = 5
-_BUCKETS: Final = {OutboxKind.TENANT: Bucket.TENANTS, OutboxKind.KEY: Bucket.KEYS}
+_BUCKETS: Final = {
+    OutboxKind.TENANT: Bucket.TENANTS,
+    OutboxKind.KEY: Bucket.KEYS,
+    OutboxKind.PRICES: Bucket.PRICES,
+}
 
 
 class NatsEntryPublisher:

@@ -97,17 +97,26 @@ def overridden(terms: PlanTerms, overrides: PlanOverrides) -> PlanTerms:
         ValueError: together they are no terms (`pydantic.ValidationError`).
     """
     own = overrides.model_dump(exclude_none=True, exclude={"prices", "tiers", "quotas"})
-    tiers = {(one.model, one.meter): one for one in (*terms.tiers, *overrides.tiers)}
+    tiered = {charge.model for charge in overrides.tiers}
+    priced = tiered | overrides.prices.keys()
     quotas = {(one.unit, one.period): one for one in (*terms.quotas, *overrides.quotas)}
     return PlanTerms.model_validate(
         {
             **terms.model_dump(),
             **own,
-            "prices": terms.prices | overrides.prices,
-            "tiers": tuple(tiers.values()),
+            "prices": {
+                **{model: price for model, price in terms.prices.items() if model not in tiered},
+                **overrides.prices,
+            },
+            "tiers": (*(one for one in terms.tiers if one.model not in priced), *overrides.tiers),
             "quotas": tuple(quotas.values()),
         }
     )
+
+
+def models_named(terms: PlanTerms | PlanOverrides) -> set[ModelName]:
+    """Those that have prices or tiers there."""
+    return {*terms.prices, *(charge.model for charge in terms.tiers)}
 
 
 def limits_use(terms: PlanTerms) -> bool:

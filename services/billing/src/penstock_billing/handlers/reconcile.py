@@ -9,6 +9,7 @@ from typing import Final
 from penstock_billing import metrics
 from penstock_billing.ports.accounts import AccountBuckets, AccountRecords, BucketEntry
 from penstock_billing.ports.outbox import Outbox
+from penstock_billing.ports.plans import PriceRecords
 from penstock_shared.contracts.errors import PenstockError
 from penstock_shared.contracts.streams import Bucket
 from penstock_shared.runtime.telemetry import log
@@ -23,11 +24,18 @@ class Reconciler:
     revoked that very key) is left alone until the next look.
     """
 
-    def __init__(self, store: AccountRecords, outbox: Outbox, buckets: AccountBuckets) -> None:
+    def __init__(
+        self,
+        store: AccountRecords,
+        plans: PriceRecords,
+        outbox: Outbox,
+        buckets: AccountBuckets,
+    ) -> None:
         self._store = store
+        self._plans = plans
         self._outbox = outbox
         self._buckets = buckets
-        self._agreed: tuple[int, str, str] | None = None
+        self._agreed: tuple[int, str, str, str] | None = None
 
     async def run(self, interval_s: float) -> None:
         """Look for ever."""
@@ -55,19 +63,22 @@ class Reconciler:
         # Postgres does not know is an orphan, never one that is only just being made.
         tenants_there = await self._buckets.entries(Bucket.TENANTS)
         keys_there = await self._buckets.entries(Bucket.KEYS)
+        prices_there = await self._buckets.entries(Bucket.PRICES)
         tenants = {t.tenant: t.model_dump_json() for t in await self._store.tenants()}
         keys = {k.sha256: k.record.model_dump_json() for k in await self._store.keys()}
         differing = await self._mend(Bucket.TENANTS, tenants, tenants_there)
         differing += await self._mend(Bucket.KEYS, keys, keys_there)
+        differing += await self._mend(Bucket.PRICES, await self._plans.prices(), prices_there)
         # Agreement is about the state before the comparison: a change since is looked at again.
         self._agreed = versions if differing == 0 else None
         return differing
 
-    async def _versions(self) -> tuple[int, str, str]:
+    async def _versions(self) -> tuple[int, str, str, str]:
         return (
             await self._outbox.last_number(),
             await self._buckets.version(Bucket.TENANTS),
             await self._buckets.version(Bucket.KEYS),
+            await self._buckets.version(Bucket.PRICES),
         )
 
     async def _mend(
@@ -84,7 +95,7 @@ class Reconciler:
         for key, entry in there.items():
             if key not in wanted and entry.value is not None:
                 differing += 1
-                # Postgres does not know it, so nobody could list or revoke it: it must not work.
+                # Postgres does not know it, so nobody could list or change it: it must not work.
                 done = await self._buckets.purge(bucket, key, entry.revision)
                 metrics.MENDED.labels(bucket.value, "purge" if done else "overtaken").inc()
         if differing:

@@ -71,7 +71,7 @@ class AccountTransaction(Protocol):
 
 
 class AccountRecords(Protocol):
-    """All that the buckets must hold. Every method may raise UnavailableError."""
+    """All that the buckets `tenants` and `keys` must hold. Every method may raise UnavailableError."""
 
     async def tenants(self) -> list[TenantRecord]:
         """Every tenant."""
@@ -115,7 +115,7 @@ class BucketEntry:
 
 
 class AccountBuckets(Protocol):
-    """The buckets `tenants` and `keys`, as the reconciliation sees them."""
+    """The buckets `tenants`, `keys` and `prices`, as the reconciliation sees them."""
 
     async def version(self, bucket: Bucket) -> str:
         """Differs when anything in the bucket has changed, or the bucket is another one."""

@@ -11,8 +11,13 @@ from penstock_billing.ports.accounts import AccountTransaction
 from penstock_shared.contracts.plans import PlanVersion, Subscription, TenantPrices
 
 
-class PlanTransaction(AccountTransaction, Protocol):
+class PlanTransaction(Protocol):
     """Changes to plans, and to the accounts that have them, that take effect together."""
+
+    @property
+    def accounts(self) -> AccountTransaction:
+        """The accounts, within the same transaction."""
+        ...
 
     async def last_version(self, plan: str) -> PlanVersion | None:
         """The last version, and nobody publishes another until the transaction ends."""

@@ -12,13 +12,8 @@ create table billing.plan_versions (
 insert into billing.plan_versions
 values ('pay-as-you-go', 1, '{"title": "Pay as you go"}', '2026-01-01T00:00:00Z');
 
-create function billing.plan_versions_stand() returns trigger language plpgsql as $$
-begin
-    raise exception 'a published plan never changes: publish another version'
-        using errcode = 'restrict_violation';
-end $$;
-create trigger plan_versions_stand before update or delete or truncate on billing.plan_versions
-    for each statement execute function billing.plan_versions_stand();
+create trigger append_only before update or delete or truncate on billing.plan_versions
+    for each statement execute function billing.refuse_change();
 
 create table billing.subscriptions (
     tenant      text not null references billing.tenants,
@@ -39,6 +34,17 @@ language sql stable as $$
     order by s.from_day desc limit 1
 $$;
 
+-- Whoever assigns a plan holds the tenant's row: no month begins to close before it is stored, and
+-- what begins after that sees it.
+create function billing.wait_for_plans() returns trigger language plpgsql
+security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform from billing.tenants where tenant = new.tenant for key share;
+    return new;
+end $$;
+create trigger wait_for_plans before insert on billing.periods
+    for each row execute function billing.wait_for_plans();
+
 -- What the bucket `prices` must hold of a tenant, to the letter.
 create table billing.tenant_prices (
     tenant text primary key references billing.tenants,
@@ -51,4 +57,4 @@ alter table billing.outbox
     drop constraint outbox_kind_check,
     add constraint outbox_kind_check check (kind in ('tenant', 'key', 'prices', 'fact'));
 
-revoke execute on function billing.plan_versions_stand(), billing.terms_on(text, date) from public;
+revoke execute on function billing.wait_for_plans(), billing.terms_on(text, date) from public;
