@@ -1,0 +1,149 @@
+"""From a rated month to an invoice: what credits pay, what is due, what the ledger is told.
+
+A month in which corrections outweigh everything else comes to nothing, and what is over is carried
+to the next. A month without a single line has no invoice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import Final
+
+from penstock_billing.domain.credits import apply_credits, without_included
+from penstock_billing.domain.plans import next_month
+from penstock_billing.domain.rating import RatedMonth, rate
+from penstock_billing.ports.credits import CreditUse, Grant
+from penstock_billing.ports.invoices import Adjustment, MonthRecords
+from penstock_billing.ports.ledger import Account, Transfer
+from penstock_shared.contracts.invoices import Invoice, InvoiceLine, LineKind
+
+_POSTED_AT_CLOSING: Final = frozenset(
+    {LineKind.FEE, LineKind.TIERED, LineKind.INCLUDED, LineKind.MINIMUM}
+)
+"""Metering has posted usage, late or not; whoever corrects posts the correction."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnUp:
+    """A month with its credits."""
+
+    invoice: Invoice
+    uses: tuple[CreditUse, ...]
+    rerated_microusd: int
+    carried_microusd: int
+    """What the tenant is still owed, and gets in the next month."""
+
+
+def draw_up(records: MonthRecords, grants: Sequence[Grant], events_seq: int) -> DrawnUp:
+    """The month as an invoice that is not issued.
+
+    Credits pay usage beyond what is included, and never more than the month comes to.
+    """
+    rated = rate(records)
+    total = sum(line.amount_microusd for line in rated.lines)
+    carried = max(-total, 0)
+    lines = [*rated.lines, *_carried_line(records.period, carried)]
+    subtotal = total + carried
+    excess = max(sum(rated.payable.values()) - subtotal, 0)
+    uses = apply_credits(without_included(rated.payable, excess), grants)
+    credit = sum(use.microusd for use in uses)
+    invoice = Invoice(
+        tenant=records.tenant,
+        month=f"{records.period:%Y-%m}",
+        lines=(*lines, *(_credit_line(rated, use) for use in uses)),
+        usage_microusd=rated.metered_microusd,
+        subtotal_microusd=subtotal,
+        credit_microusd=credit,
+        due_microusd=subtotal - credit,
+        events_seq=events_seq,
+    )
+    return DrawnUp(invoice, tuple(uses), rated.rerated_microusd, carried)
+
+
+def draw_up_last(
+    months: Sequence[MonthRecords], grants: Sequence[Grant], events_seq: int
+) -> DrawnUp:
+    """The last of a tenant's open months, as it will be once those before it are closed."""
+    first, *others = months
+    drawn = draw_up(first, grants, events_seq)
+    for month in others:
+        grants = _less(grants, drawn.uses)
+        drawn = draw_up(_with_carried(month, drawn), grants, events_seq)
+    return drawn
+
+
+def issued(invoice: Invoice, at: datetime) -> Invoice:
+    """The invoice, final. One number for each tenant and month."""
+    number = f"{invoice.tenant}-{invoice.month}"
+    return invoice.model_copy(update={"number": number, "issued_at": at})
+
+
+def carried_over(drawn: DrawnUp) -> Adjustment:
+    """What the next month begins with, where something is carried."""
+    month = drawn.invoice.month
+    return Adjustment(
+        day=next_month(date.fromisoformat(f"{month}-01")),
+        reason=f"Carried from {month}",
+        amount_microusd=-drawn.carried_microusd,
+    )
+
+
+def postings(drawn: DrawnUp, at: datetime) -> Iterator[Transfer]:
+    """What the ledger does not know yet: with it, the month's receivable is what is due.
+
+    The carried amount leaves this month here, and enters the next with its adjustment.
+    """
+    month, tenant = drawn.invoice.month, drawn.invoice.tenant
+
+    def post(kind: str, amount: int, reference: str, other: Account) -> Transfer:
+        sides = (Account.RECEIVABLE, other) if amount > 0 else (other, Account.RECEIVABLE)
+        period = date.fromisoformat(f"{month}-01")
+        return Transfer(tenant, period, kind, *sides, abs(amount), reference, at)
+
+    if drawn.rerated_microusd:
+        yield post("rerated", -drawn.rerated_microusd, month, Account.ADJUSTMENTS)
+    for number, line in enumerate(drawn.invoice.lines, 1):
+        if line.kind in _POSTED_AT_CLOSING and line.amount_microusd:
+            reference = f"{month} line {number}"
+            yield post(line.kind.value, line.amount_microusd, reference, Account.ADJUSTMENTS)
+    if drawn.carried_microusd:
+        yield post("carried", drawn.carried_microusd, month, Account.ADJUSTMENTS)
+    for use in drawn.uses:
+        yield post("credit", -use.microusd, f"{month} {use.grant_id}", Account.CREDITS)
+
+
+def _carried_line(period: date, carried: int) -> Iterable[InvoiceLine]:
+    if carried:
+        yield InvoiceLine(
+            kind=LineKind.ADJUSTMENT,
+            description=f"Carried to {next_month(period):%Y-%m}",
+            from_day=period,
+            to_day=period,
+            amount_microusd=carried,
+        )
+
+
+def _credit_line(rated: RatedMonth, use: CreditUse) -> InvoiceLine:
+    return InvoiceLine(
+        kind=LineKind.CREDIT,
+        description=f"Credit {use.grant_id}",
+        from_day=min(rated.payable),
+        to_day=max(rated.payable),
+        amount_microusd=-use.microusd,
+    )
+
+
+def _with_carried(month: MonthRecords, before: DrawnUp) -> MonthRecords:
+    if not before.carried_microusd:
+        return month
+    return replace(month, adjustments=(*month.adjustments, carried_over(before)))
+
+
+def _less(grants: Iterable[Grant], uses: Iterable[CreditUse]) -> list[Grant]:
+    used = {use.grant_id: use.microusd for use in uses}
+    return [
+        replace(grant, left_microusd=grant.left_microusd - used.get(grant.grant_id, 0))
+        for grant in grants
+    ]
