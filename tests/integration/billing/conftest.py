@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import stripe_fake as stripe_fakes
 from tests.support.billing import Operator, StartBilling
 
 from penstock_billing.app import App, create_app
@@ -58,3 +59,10 @@ def start_billing(
 def operator(broker: Broker) -> Operator:
     """The operator's hand."""
     return Operator(broker)
+
+
+@pytest.fixture
+def stripe_fake() -> Iterator[stripe_fakes.StripeFake]:
+    """Stripe's API on a port of this test's own, with an empty account."""
+    with stripe_fakes.running() as fake:
+        yield fake

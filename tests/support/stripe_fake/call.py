@@ -1,0 +1,50 @@
+"""A request after its reading, and the rule that serves it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tests.support.stripe_fake.account import Account
+from tests.support.stripe_fake.store import Object
+
+
+@dataclass(frozen=True)
+class Call:
+    """What an endpoint is asked. `params` hold only what Stripe's description allows."""
+
+    path: str
+    names: dict[str, str]
+    params: dict[str, Any]
+    token: str = ""
+    """The bearer of the request: a key, or a stream's session."""
+
+    @property
+    def id(self) -> str:
+        """The object that the URL names."""
+        return self.names["id"]
+
+
+Endpoint = Callable[[Account, Call], Object]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One endpoint: its address, its parameters and what it does.
+
+    `lane` names what only one call at a time may touch.
+    """
+
+    method: str
+    path: str
+    run: Endpoint
+    params: type
+    lane: Callable[[Call], str] | None = None
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """The path as an expression."""
+        return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", self.path) + r"\Z")

@@ -1,0 +1,113 @@
+"""The fake, listening: in a thread with a loop of its own, so that blocking clients reach it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import stripe
+from stripe._base_address import BaseAddresses
+from tests.support.stripe_fake import customers, meter_events, meters
+from tests.support.stripe_fake.account import Account
+from tests.support.stripe_fake.clock import Clock
+from tests.support.stripe_fake.faults import Faults
+from tests.support.stripe_fake.front import STREAM, Front
+from tests.support.stripe_fake.idempotency import Keys
+from tests.support.stripe_fake.limits import Limits
+from tests.support.stripe_fake.store import Store
+from tests.support.stripe_fake.webhooks import Webhooks
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from penstock_shared.runtime.http_server import HttpServer
+
+API_KEY = "sk_test_of_the_fake"
+_RULES = customers.RULES + meters.RULES + meter_events.RULES
+
+
+class _Protocol(H11Protocol):
+    """Hands the application its connection, so that a fault can reset it."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "transport": transport}
+
+
+@dataclass
+class StripeFake:
+    """A running fake and the test's hands on it."""
+
+    account: Account
+    front: Front
+    lock: threading.RLock
+    url: str = ""
+
+    @property
+    def clock(self) -> Clock:
+        """The account's time."""
+        return self.account.clock
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """What is owed to endpoints; sending is the test's."""
+        return self.account.webhooks
+
+    @property
+    def faults(self) -> Faults:
+        """Faults to come."""
+        return self.front.faults
+
+    @property
+    def limits(self) -> Limits:
+        """Rates and lanes."""
+        return self.front.limits
+
+    @property
+    def addresses(self) -> BaseAddresses:
+        """For `StripeClient(base_addresses=...)`."""
+        return {"api": self.url, "files": self.url, "meter_events": self.url + STREAM}
+
+    def client(self, retries: int = 0) -> stripe.StripeClient:
+        """A client of the real package; asynchronous calls go through httpx."""
+        return stripe.StripeClient(
+            API_KEY,
+            base_addresses=self.addresses,
+            max_network_retries=retries,
+            http_client=stripe.HTTPXClient(timeout=5, allow_sync_methods=True),
+        )
+
+
+def build(seed: int = 0) -> StripeFake:
+    """An empty account, not yet listening."""
+    clock, lock = Clock(), threading.RLock()
+    account = Account(clock, Store(seed), Webhooks(clock))
+    front = Front(account, _RULES, Faults(), Keys(), Limits(), lock, API_KEY)
+    return StripeFake(account, front, lock)
+
+
+@contextlib.contextmanager
+def running(seed: int = 0) -> Iterator[StripeFake]:
+    """A fake that listens on a free port of loopback until the block ends."""
+    fake = build(seed)
+    started, stop = threading.Event(), threading.Event()
+    thread = threading.Thread(
+        target=lambda: asyncio.run(_serve(fake, started, stop)), name="stripe-fake", daemon=True
+    )
+    thread.start()
+    assert started.wait(10)
+    try:
+        yield fake
+    finally:
+        stop.set()
+        thread.join(10)
+
+
+async def _serve(fake: StripeFake, started: threading.Event, stop: threading.Event) -> None:
+    server = HttpServer(fake.front, "127.0.0.1", 0, http=_Protocol, log_level="critical")
+    await server.start()
+    fake.url = f"http://127.0.0.1:{server.port}"
+    started.set()
+    await asyncio.to_thread(stop.wait)
+    await server.stop(0.1)
