@@ -19,6 +19,7 @@ from penstock_billing.adapters.nats_publisher import NatsEntryPublisher
 from penstock_billing.adapters.postgres_accounts import PostgresAccounts
 from penstock_billing.adapters.postgres_outbox import PostgresOutbox
 from penstock_billing.adapters.postgres_plans import PostgresPlans
+from penstock_billing.adapters.postgres_roles import connect_platform, migrate_billing
 from penstock_billing.adapters.postgres_usage import PostgresUsage
 from penstock_billing.handlers.accounts import AccountCommands
 from penstock_billing.handlers.commands import CommandDesk, Verb
@@ -37,7 +38,6 @@ from penstock_shared.runtime.consumer import Delivery, DurableConsumer
 from penstock_shared.runtime.dead import DeadLetters
 from penstock_shared.runtime.keyring import Keyring, read_root_key
 from penstock_shared.runtime.kv import BucketStore
-from penstock_shared.runtime.migrations import migrate
 from penstock_shared.runtime.postgres import Postgres
 from penstock_shared.runtime.provision import provision
 from penstock_shared.runtime.replies import ReplyServer
@@ -70,10 +70,10 @@ class App:
         """Connect, migrate, mend the buckets; then read EVENTS and answer."""
         settings = self.settings
         root_key = read_root_key(settings.root_key_file)
-        self._postgres = postgres = await Postgres.connect(
-            settings.postgres_dsn, name=self.name, connections=settings.postgres_connections
+        await migrate_billing(settings.postgres_owner_dsn or settings.postgres_dsn)
+        self._postgres = postgres = await connect_platform(
+            settings.postgres_dsn, settings.postgres_connections
         )
-        await migrate(postgres, "billing", "penstock_billing.adapters")
         self._broker = broker = await Broker.connect(settings.nats_url, name=settings.instance)
         await provision(broker, settings.stream_replicas)
         # All of it, not only the memory streams: a bus that came back without its store gets its

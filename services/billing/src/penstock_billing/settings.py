@@ -18,6 +18,11 @@ class Settings(ServiceSettings):
     postgres_dsn: SecretStr
     root_key_file: Path
     postgres_connections: Annotated[int, Field(ge=2, le=100)] = 6
+    postgres_read_connections: Annotated[int, Field(ge=1, le=100)] = 2
+    """For tenants' questions, which row-level security confines to the tenant that asks."""
+    postgres_owner_dsn: SecretStr | None = None
+    """Who owns the schema and migrates it; None: the user of `postgres_dsn`, who then may leave
+    the role that the service works as."""
     batch_limit: Annotated[int, Field(ge=1, le=5_000)] = 500
     """Events per Postgres transaction, at most."""
     batch_linger_s: Annotated[float, Field(ge=0, le=5)] = 0.05

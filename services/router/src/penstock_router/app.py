@@ -48,6 +48,7 @@ from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.envelope import TRACEPARENT
 from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.contracts.models import ModelRecord
+from penstock_shared.contracts.plans import TenantPrices
 from penstock_shared.contracts.requests import Accepted, Rejected
 from penstock_shared.contracts.streams import INGRESS_CONSUMER, Bucket
 from penstock_shared.runtime.broker import Broker
@@ -63,6 +64,8 @@ from penstock_shared.runtime.replies import ReplyServer
 from penstock_shared.runtime.telemetry import log
 
 _INGRESS_CREDIT: Final = 256
+_POSTGRES_ROLE: Final = "penstock_router"
+"""Which billing makes: it may reserve, and sees no table."""
 _POSTGRES_CONNECTIONS: Final = 2
 """One for the reservations, which go in batches, and one for those that are overdue."""
 
@@ -91,10 +94,18 @@ class App:
         broker.on_reconnect(lambda: provision_volatile(broker))
         if settings.postgres_dsn is not None:
             self._postgres = await Postgres.prepare(
-                settings.postgres_dsn, name=self.name, connections=_POSTGRES_CONNECTIONS
+                settings.postgres_dsn,
+                name=self.name,
+                connections=_POSTGRES_CONNECTIONS,
+                role=_POSTGRES_ROLE,
             )
         self._build(broker, SystemClock())
-        await asyncio.gather(self._models.start(), self._tenants.start(), self._policy_log.start())
+        await asyncio.gather(
+            self._models.start(),
+            self._tenants.start(),
+            self._prices.start(),
+            self._policy_log.start(),
+        )
         await self._learner.start()
         await self._sweeper.start()  # which may find that a model is gone
         self._consumers.start()
@@ -124,12 +135,14 @@ class App:
             broker, Bucket.MODELS, ModelRecord.model_validate_json, self._on_model
         )
         self._tenants = BucketMirror(broker, Bucket.TENANTS, TenantRecord.model_validate_json)
+        self._prices = BucketMirror(broker, Bucket.PRICES, TenantPrices.model_validate_json)
         self._limiter = RedisRateLimiter(
             settings, clock.monotonic_s, metrics.RATE_LIMIT_FALLBACKS.inc
         )
         limits = SubmissionLimits(self._limiter, self._log, clock)
         knowledge = Knowledge(
             models=self._models,
+            prices=self._prices,
             learned=self._learned,
             lexicon=load_lexicon(),
             classifier=_classifier(settings.classifier_file),
@@ -274,6 +287,7 @@ class App:
             parts = (
                 self._models,
                 self._tenants,
+                self._prices,
                 self._mode_watch,
                 self._learner,
                 self._policy_log,

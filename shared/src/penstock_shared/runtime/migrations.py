@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from importlib.resources import files
 from typing import Final
+
+import asyncpg
 
 from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.runtime.postgres import Postgres, translated
@@ -27,9 +31,10 @@ async def migrate(postgres: Postgres, schema: str, package: str) -> None:
 
     Raises:
         UnavailableError: Postgres does not answer.
-        PermanentError: an applied file was changed afterwards.
+        PermanentError: an applied file was changed afterwards, or the user may not do what a file
+            asks; the message says what an administrator has to run.
     """
-    with translated():
+    with translated(), _permitted():
         async with postgres.acquire() as connection, connection.transaction():
             await connection.execute(_LOCK, f"penstock.migrate.{schema}")
             await connection.execute(_PREPARE.format(schema=schema))
@@ -48,6 +53,15 @@ async def migrate(postgres: Postgres, schema: str, package: str) -> None:
                 elif applied[version] != checksum:
                     msg = f"Migration {version:04} was changed after it was applied: restore it."
                     raise PermanentError(msg, code="migration_changed")
+
+
+@contextlib.contextmanager
+def _permitted() -> Iterator[None]:
+    try:
+        yield
+    except asyncpg.InsufficientPrivilegeError as error:
+        msg = f"PostgreSQL lets the service change no schema: {error} {error.hint or ''}".rstrip()
+        raise PermanentError(msg, code="postgres_refused") from error
 
 
 def _scripts(package: str) -> list[tuple[int, str]]:

@@ -56,10 +56,13 @@ class Postgres:
         self._pool = pool
 
     @classmethod
-    async def connect(cls, dsn: SecretStr, *, name: str, connections: int) -> Postgres:
+    async def connect(
+        cls, dsn: SecretStr, *, name: str, connections: int, role: str | None = None
+    ) -> Postgres:
         """Connect, waiting some seconds for a server that is only just starting.
 
-        `name` is the service's, as the server's own statistics show it.
+        `name` is the service's, as the server's own statistics show it; `role` is what every
+        connection works as, where that is not the user of the address.
 
         Raises:
             UnavailableError: no server answered.
@@ -70,16 +73,18 @@ class Postgres:
             attempt += 1
             try:
                 with translated():
-                    return cls(await _pool(dsn, name, connections, at_once=1))
+                    return cls(await _pool(dsn, name, connections, role, at_once=1))
             except UnavailableError:
                 if attempt == _START_ATTEMPTS:
                     raise
                 await asyncio.sleep(_START_PAUSE_S)
 
     @classmethod
-    async def prepare(cls, dsn: SecretStr, *, name: str, connections: int) -> Postgres:
+    async def prepare(
+        cls, dsn: SecretStr, *, name: str, connections: int, role: str | None = None
+    ) -> Postgres:
         """A pool that connects when it is first used: for those who can do without the server."""
-        return cls(await _pool(dsn, name, connections, at_once=0))
+        return cls(await _pool(dsn, name, connections, role, at_once=0))
 
     def acquire(self) -> Any:
         """Borrow a connection: `async with`.
@@ -115,12 +120,34 @@ class Postgres:
             self._pool.terminate()
 
 
-async def _pool(dsn: SecretStr, name: str, connections: int, *, at_once: int) -> Any:
+async def _pool(
+    dsn: SecretStr, name: str, connections: int, role: str | None, *, at_once: int
+) -> Any:
+    settings = {"application_name": f"penstock-{name}"}
+    if role is not None:
+        settings["role"] = role  # `reset all`, which the pool sends, leaves it as it is
     return await asyncpg.create_pool(
         dsn.get_secret_value(),
+        connect=_connect,
         min_size=at_once,
         max_size=connections,
         timeout=_CONNECT_TIMEOUT_S,
         command_timeout=_COMMAND_TIMEOUT_S,
-        server_settings={"application_name": f"penstock-{name}"},
+        server_settings=settings,
     )
+
+
+async def _connect(*args: Any, **options: Any) -> Any:
+    """Connect; what is wrong with the role that is asked for is told apart from bad data."""
+    try:
+        return await asyncpg.connect(*args, **options)
+    except asyncpg.InvalidParameterValueError as error:
+        msg = (
+            f"PostgreSQL is not ready for the service ({error}): start billing, which makes it so."
+        )
+        raise UnavailableError(msg, code="postgres_unavailable") from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        msg = (
+            f"PostgreSQL refuses the service ({error}): grant the role to the user of the address."
+        )
+        raise PermanentError(msg, code="postgres_refused") from error
