@@ -26,6 +26,7 @@ from penstock_shared.contracts import subjects
 from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.errors import UnavailableError
 from penstock_shared.contracts.models import ModelRecord
+from penstock_shared.contracts.plans import TenantPrices
 from penstock_shared.contracts.requests import Accepted, Admission, RequestRouted
 from penstock_shared.contracts.submissions import conversation
 from penstock_shared.runtime.broker import SequenceConflictError
@@ -57,7 +58,7 @@ class SlowLog:
 
 
 class Mirror:
-    """One model; no tenant has a record."""
+    """One model; no tenant has a record, or prices."""
 
     def values(self) -> list[ModelRecord]:
         return [model_record("tiny", queue=2)]
@@ -72,6 +73,7 @@ def admissions_on(
     mirror: Any = Mirror()
     knowledge = Knowledge(
         models=cast("BucketMirror[ModelRecord]", mirror),
+        prices=cast("BucketMirror[TenantPrices]", mirror),
         learned=Learned(),
         lexicon=Lexicon(),
         classifier=Classifier(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import datetime
 from time import perf_counter
 
 from penstock_router import metrics
@@ -21,11 +22,13 @@ from penstock_router.domain.open_requests import OpenRequests
 from penstock_router.domain.prospects import Asked, Platform
 from penstock_router.domain.queue_load import QueueLoad
 from penstock_router.domain.reserves import reserves_of
+from penstock_router.domain.tenant_prices import at_prices
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.errors import UnavailableError
 from penstock_shared.contracts.models import ModelRecord
 from penstock_shared.contracts.output_schema import refuse_unwieldy_schema
+from penstock_shared.contracts.plans import TenantPrices
 from penstock_shared.contracts.requests import Admission, Content, RequestRouted
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.runtime.clock import Clock
@@ -46,6 +49,7 @@ class Knowledge:
     """All that decisions are made from, kept fresh by others."""
 
     models: BucketMirror[ModelRecord]
+    prices: BucketMirror[TenantPrices]
     learned: Learned
     lexicon: Lexicon
     classifier: Classifier
@@ -94,7 +98,7 @@ class Routes:
             weight=weight,
         )
         deadline_s = deadline_s_of(admission, limits.default_deadline_s)
-        platform = self._platform()
+        platform = self._platform(tenant, now)
         decided = decide(
             Asked(
                 tenant=tenant,
@@ -129,10 +133,11 @@ class Routes:
             ),
         )
 
-    def _platform(self) -> Platform:
+    def _platform(self, tenant: str, now: datetime) -> Platform:
+        """With the models at the tenant's own prices: all that follows from a price uses them."""
         known = self._known
         return Platform(
-            tuple(known.models.values()),
+            at_prices(known.models.values(), known.prices.get(tenant), now),
             known.classifier,
             known.confidences,
             known.breakers,
