@@ -29,6 +29,8 @@ class Delivery:
     headers: dict[str, str]
     sequence: int
     deliveries: int
+    stored_ns: int
+    """When the broker stored it, in nanoseconds since 1970: the same at every delivery."""
     settled: bool = False
     failures: int | None = None
     """How many earlier holders failed with it, where somebody keeps count: settlement takes every
@@ -75,6 +77,7 @@ def delivery_of(
         headers=msg.headers or {},
         sequence=position.sequence,
         deliveries=position.deliveries,
+        stored_ns=position.time_ns,
         _forget=forget,
         _before_hand_back=before_hand_back,
     )

@@ -16,14 +16,40 @@ from penstock_shared.contracts.usage import UsageRow
 from penstock_shared.runtime.postgres import Postgres
 
 # One statement, hence one transaction and one round trip (79,000 rows/s: FIELD-NOTES). What was
-# there already is not returned: the caller sees what the batch really added. A trigger settles the
-# quotas of the tenants that have any in the same statement (I4).
+# there already is not returned: the caller sees what the batch really added. Triggers settle the
+# quotas of the tenants that have any (I4), and keep sums and ledger, in the same statement.
+#
+# The month is that of acceptance; after that was cut, the next one: see `billing.periods`. A look
+# at the tenant's own cuts is for facts of months that somebody's cut has reached already.
 _RECORD: Final = """
-with added as (
-    insert into billing.usage
-    select * from unnest(
+with given as (
+    select g.*, accepted_at at time zone 'UTC' as accepted_utc
+    from unnest(
         $1::text[], $2::uuid[], $3::integer[], $4::bigint[], $5::text[], $6::text[], $7::text[],
-        $8::bigint[], $9::bigint[], $10::bigint[], $11::timestamptz[], $12::date[])
+        $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[],
+        $14::bigint[], $15::timestamptz[], $16::timestamptz[]
+    ) as g (tenant, request_id, attempt, event_seq, model, key_id, data_subject, kind, status,
+            input_tokens, cached_input_tokens, output_tokens, tool_calls, cost_microusd,
+            accepted_at, ended_at)
+), placed as (
+    select given.*, case
+        when date_trunc('month', accepted_utc)
+             > coalesce((select max(period) from billing.periods), '-infinity')
+        then date_trunc('month', accepted_utc)
+        else greatest(date_trunc('month', accepted_utc), (
+            select max(p.period) + interval '1 month' from billing.periods p
+            where p.tenant = given.tenant and p.cut_seq < given.event_seq))
+        end::date as period
+    from given
+), added as (
+    insert into {schema}.usage
+        (tenant, request_id, attempt, event_seq, model, key_id, data_subject, kind, status,
+         input_tokens, cached_input_tokens, output_tokens, tool_calls, cost_microusd,
+         accepted_at, accepted_on, period, ended_at)
+    select tenant, request_id, attempt, event_seq, model, key_id, data_subject, kind, status,
+           input_tokens, cached_input_tokens, output_tokens, tool_calls, cost_microusd,
+           accepted_at, accepted_utc::date, period, ended_at
+    from placed
     on conflict (tenant, request_id, attempt) do nothing
     returning model, input_tokens, output_tokens, cost_microusd
 )
@@ -46,8 +72,10 @@ group by tenant, model order by tenant, model"""
 class PostgresUsage:
     """A `UsageLedger`."""
 
-    def __init__(self, postgres: Postgres) -> None:
+    def __init__(self, postgres: Postgres, schema: str = "billing") -> None:
+        """`schema` is where its table `usage` is: cuts are always billing's own."""
         self._postgres = postgres
+        self._record = _RECORD.format(schema=schema)
 
     async def record(self, rows: Sequence[MeteredUsage]) -> list[Added]:
         """Add what is not there yet, all or nothing; after this returns it is committed.
@@ -56,22 +84,10 @@ class PostgresUsage:
             SchemaError: a value among them is none that the table can hold.
             UnavailableError: Postgres does not answer; it may be committed or not.
         """
-        columns = (
-            [row.tenant for row in rows],
-            [row.request_id for row in rows],
-            [row.attempt for row in rows],
-            [row.event_seq for row in rows],
-            [row.model for row in rows],
-            [row.key_id for row in rows],
-            [row.status for row in rows],
-            [row.input_tokens for row in rows],
-            [row.output_tokens for row in rows],
-            [row.cost_microusd for row in rows],
-            [row.ended_at for row in rows],
-            [row.accepted_on for row in rows],
-        )
+        if not rows:
+            return []
         with _storable():
-            added = await self._postgres.fetch(_RECORD, *columns)
+            added = await self._postgres.fetch(self._record, *zip(*rows, strict=True))
         return [
             Added(
                 model=row["model"],

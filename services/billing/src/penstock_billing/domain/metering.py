@@ -3,53 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC
-from operator import attrgetter
-from typing import Final, TypeVar
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
+from typing import Annotated, Final, Literal, TypeVar
 
-from pydantic import ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from penstock_billing.ports.usage import MeteredUsage
 from penstock_shared.contracts.errors import SchemaError
-from penstock_shared.contracts.requests import (
-    TERMINAL_TYPES,
-    AttemptFailed,
-    RequestEnded,
-    RequestRouted,
-)
-from penstock_shared.contracts.usage import cost_microusd
+from penstock_shared.contracts.ids import DataSubject, KeyId, ModelName, RequestId, TenantId
+from penstock_shared.contracts.models import ModelKind
+from penstock_shared.contracts.requests import TERMINAL_TYPES, AttemptFailed, RequestRouted, Status
+from penstock_shared.contracts.usage import Price, Usage, cost_microusd
 
-_BY_IDENTITY: Final = attrgetter("tenant", "request_id", "attempt", "event_seq")
-_MAX_INT8: Final = 2**63 - 1
-_MAX_INT4: Final = 2**31 - 1
-_SHAPES: Final[dict[str, type[RequestEnded | AttemptFailed]]] = {
-    **dict.fromkeys(TERMINAL_TYPES, RequestEnded),
-    AttemptFailed.TYPE: AttemptFailed,
-}
-METERED_TYPES: Final = frozenset(_SHAPES)
-"""Events that carry usage: what an attempt generated is billed, failed or not (I3)."""
+CLOCK_LEEWAY: Final = timedelta(minutes=5)
+"""How far ahead of the broker's clock a router's may be."""
+MAX_TOKENS: Final = 10**9
+"""Of an attempt, of each sort: more is nobody's prompt and no engine's answer."""
+MAX_COST_MICROUSD: Final = 10**12
+"""Of an attempt: a million dollars. So bounded, all sums of a tenant fit into eight bytes."""
+_MAX_ATTEMPT: Final = 2**31 - 1
+_BY_IDENTITY: Final = itemgetter(0, 1, 2, 3)
 _FAILED_ATTEMPT: Final = "attempt_failed"
 """Stands in the ledger where the status of a request would."""
 
-F = TypeVar("F", RequestEnded | AttemptFailed, RequestRouted)
+
+class _Fact(BaseModel):
+    """What metering reads of a fact; the rest is for others to check, and costs as much again."""
+
+    model_config = ConfigDict(frozen=True)
+
+    request_id: RequestId
+    tenant: TenantId
+    key_id: KeyId
+    data_subject: DataSubject
+    model: ModelName
+    kind: ModelKind = ModelKind.TEXT
+    attempt: int
+    usage: Usage
+    price: Price
+    routed_at: AwareDatetime
 
 
-def meter(event_type: str, subject: str, event_seq: int, payload: bytes) -> MeteredUsage:
+class _Ended(_Fact):
+    status: Status
+    ended_at: AwareDatetime
+
+
+class _AttemptFailed(_Fact):
+    status: Literal["attempt_failed"] = _FAILED_ATTEMPT
+    ended_at: Annotated[AwareDatetime, Field(alias="failed_at")]
+
+
+_SHAPES: Final[dict[str, type[_Ended | _AttemptFailed]]] = {
+    **dict.fromkeys(TERMINAL_TYPES, _Ended),
+    AttemptFailed.TYPE: _AttemptFailed,
+}
+METERED_TYPES: Final = frozenset(_SHAPES)
+"""Events that carry usage: what an attempt generated is billed, failed or not (I3)."""
+
+F = TypeVar("F", _Ended | _AttemptFailed, RequestRouted)
+
+
+def meter(
+    event_type: str, subject: str, event_seq: int, stored_ns: int, payload: bytes
+) -> MeteredUsage:
     """The usage in a fact of `METERED_TYPES`: tokens as generated, at the routed price (I3).
 
+    `stored_ns` is when the broker stored it: what claims to be accepted later than that, clocks'
+    differences allowed, counts at that time. So the result is a function of the log alone.
+
     Raises:
-        SchemaError: it is no such fact, not that of its subject, or beyond what money is.
+        SchemaError: it is no such fact, not that of its subject, or beyond what usage can be.
     """
     fact = _read(_SHAPES[event_type], subject, payload)
-    cost = cost_microusd(fact.usage, fact.price)
-    if cost > _MAX_INT8 or not 0 <= fact.attempt <= _MAX_INT4:
-        msg = "The fact costs more than can be counted, or its attempt is no number."
+    usage = fact.usage
+    cost = cost_microusd(usage, fact.price)
+    if not (
+        cost <= MAX_COST_MICROUSD
+        and max(usage.input_tokens, usage.output_tokens, usage.tool_calls) <= MAX_TOKENS
+        and 0 <= fact.attempt <= _MAX_ATTEMPT
+    ):
+        msg = "The fact tells of more than can be counted, or its attempt is no number."
         raise SchemaError(msg, code="out_of_range", param="usage")
-    try:
-        accepted_on = fact.routed_at.astimezone(UTC).date()
-    except OverflowError as error:
-        msg = "The fact was routed before or after all calendars."
-        raise SchemaError(msg, code="out_of_range", param="routed_at") from error
     return MeteredUsage(
         tenant=fact.tenant,
         request_id=fact.request_id,
@@ -57,13 +93,26 @@ def meter(event_type: str, subject: str, event_seq: int, payload: bytes) -> Mete
         event_seq=event_seq,
         model=fact.model,
         key_id=fact.key_id,
-        status=_FAILED_ATTEMPT if isinstance(fact, AttemptFailed) else fact.status.value,
-        input_tokens=fact.usage.input_tokens,
-        output_tokens=fact.usage.output_tokens,
+        data_subject=fact.data_subject,
+        kind=fact.kind.value,
+        status=fact.status,
+        input_tokens=usage.input_tokens,
+        cached_input_tokens=usage.cached_input_tokens,
+        output_tokens=usage.output_tokens,
+        tool_calls=usage.tool_calls,
         cost_microusd=cost,
-        ended_at=fact.failed_at if isinstance(fact, AttemptFailed) else fact.ended_at,
-        accepted_on=accepted_on,
+        accepted_at=_accepted_at(fact.routed_at, stored_ns),
+        ended_at=fact.ended_at,
     )
+
+
+def _accepted_at(routed_at: datetime, stored_ns: int) -> datetime:
+    try:
+        claimed = routed_at.astimezone(UTC)
+    except OverflowError as error:
+        msg = "The fact was routed before or after all calendars."
+        raise SchemaError(msg, code="out_of_range", param="routed_at") from error
+    return min(claimed, datetime.fromtimestamp(stored_ns / 1e9, UTC) + CLOCK_LEEWAY)
 
 
 def reserved(subject: str, payload: bytes) -> RequestRouted:
@@ -97,5 +146,5 @@ def distinct(rows: Iterable[MeteredUsage]) -> list[MeteredUsage]:
     """
     first: dict[tuple[str, str, int], MeteredUsage] = {}
     for row in sorted(rows, key=_BY_IDENTITY):
-        first.setdefault((row.tenant, row.request_id, row.attempt), row)
+        first.setdefault(row[:3], row)
     return list(first.values())

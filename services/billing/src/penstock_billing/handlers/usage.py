@@ -92,8 +92,7 @@ class UsageIngest:
             event_type = delivery.headers.get(_TYPE)
             try:
                 if event_type in METERED_TYPES:
-                    usage = meter(event_type, delivery.subject, delivery.sequence, delivery.data)
-                    metered.append((delivery, usage))
+                    metered.append((delivery, _metered(event_type, delivery)))
                 elif event_type == RequestRouted.TYPE and RESERVED_HEADER in delivery.headers:
                     routed.append((delivery, reserved(delivery.subject, delivery.data)))
                 else:
@@ -196,6 +195,10 @@ class UsageDesk:
         metrics.CONSUMER_LAG.set(position.lag)
         metrics.EVENTS_SEQ.set(position.events_seq)
         return position
+
+
+def _metered(event_type: str, delivery: Delivery) -> MeteredUsage:
+    return meter(event_type, delivery.subject, delivery.sequence, delivery.stored_ns, delivery.data)
 
 
 async def _hand_back(batch: Sequence[Delivery], delay_s: float) -> None:
