@@ -43,3 +43,18 @@ MENDED: Final = Counter(
     "Bucket entries that differed from Postgres, by what was done.",
     ["bucket", "action"],
 )
+PAYMENTS: Final = Counter(
+    "billing_payments_total",
+    "Attempts to collect, by what came of them: pending, succeeded, failed, unanswered, refused.",
+    ["provider", "outcome"],
+)
+REFUNDS: Final = Counter(
+    "billing_refunds_total",
+    "Refunds, by what came of them: pending, succeeded, failed, unanswered, refused.",
+    ["provider", "outcome"],
+)
+STANDING_CHANGES: Final = Counter(
+    "billing_standing_changes_total",
+    "Tenants whose standing changed, by the new one.",
+    ["standing"],
+)
