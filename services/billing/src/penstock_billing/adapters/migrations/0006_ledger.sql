@@ -17,9 +17,9 @@ alter table billing.usage
                                    default date_trunc('month', now(), 'UTC')::date;
 
 -- A month of a tenant that is closed, or being closed. Facts beyond the cut do not belong to it.
--- Whoever cuts holds `lock table billing.usage in share mode`, and reads the last sequence of
--- EVENTS only after it has it: then every fact that was metered without a look at the cut is
--- within it, and all others see it.
+-- Whoever cuts calls billing.hold_metering(), which locks billing.usage in share mode, and reads
+-- the last sequence of EVENTS only after that: then every fact that was metered without a look at
+-- the cut is within it, and all others see it.
 create table billing.periods (
     tenant    text        not null,
     period    date        not null check (extract(day from period) = 1),

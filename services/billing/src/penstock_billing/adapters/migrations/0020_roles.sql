@@ -57,6 +57,14 @@ begin
     end if;
 end $$;
 
+-- For whoever cuts a month: nothing is metered from here to the end of the transaction. The lock
+-- asks for more than the right to add rows.
+create function billing.hold_metering() returns void language plpgsql
+security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    lock table billing.usage in share mode;
+end $$;
+
 -- Brings the rights on everything in the schema up to date. A migration that adds a table or a
 -- function ends with it; whatever it does not name is nobody's but the platform's.
 create function billing.isolate() returns void language plpgsql as $$
@@ -69,7 +77,9 @@ begin
     for place in
         select c.oid::regclass as name, c.relname,
                exists (select from pg_attribute a where a.attrelid = c.oid
-                       and a.attname = 'tenant' and not a.attisdropped) as of_tenants
+                       and a.attname = 'tenant' and not a.attisdropped) as of_tenants,
+               exists (select from pg_trigger t where t.tgrelid = c.oid
+                       and t.tgfoid = 'billing.refuse_change()'::regprocedure) as only_grows
         from pg_class c
         where c.relnamespace = 'billing'::regnamespace and c.relkind in ('r', 'p')
         order by c.relname
@@ -77,10 +87,14 @@ begin
         if place.relname = 'schema_version' then
             continue;
         end if;
-        execute format('grant select, insert on %s to penstock_billing', place.name);
-        -- Facts are added and never changed.
-        if place.relname not in ('usage', 'transfers') then
-            execute format('grant update, delete on %s to penstock_billing', place.name);
+        execute format('revoke all on %s from penstock_billing', place.name);
+        execute format('grant select on %s to penstock_billing', place.name);
+        -- Sums are written by the triggers of what they sum up, and facts are never changed.
+        if place.relname not in ('usage_days', 'usage_minutes', 'usage_users', 'balances') then
+            execute format('grant insert on %s to penstock_billing', place.name);
+            if place.relname <> 'usage' and not place.only_grows then
+                execute format('grant update, delete on %s to penstock_billing', place.name);
+            end if;
         end if;
         if not place.of_tenants then
             continue;
