@@ -11,9 +11,14 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from penstock_shared.contracts.ids import TenantId
 from penstock_shared.contracts.plans import Currency
 
-Month = Annotated[str, StringConstraints(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")]
+Month = Annotated[str, StringConstraints(pattern=r"^[12][0-9]{3}-(0[1-9]|1[0-2])$")]
 """A calendar month in UTC: `2026-11`."""
 MICROUSD_PER_CENT: Final = 10_000
+
+
+def first_day(month: Month) -> date:
+    """Of that month: what the tables call its period."""
+    return date.fromisoformat(f"{month}-01")
 
 
 class LineKind(StrEnum):

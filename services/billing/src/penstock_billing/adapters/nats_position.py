@@ -30,10 +30,9 @@ class NatsEventPosition:
         Raises:
             UnavailableError: NATS does not answer.
         """
-        jetstream = self._broker.jetstream
+        last_seq = await self.last_seq()
         with _translated():
-            last_seq = (await jetstream.stream_info(EVENTS)).state.last_seq
-            info = await jetstream.consumer_info(EVENTS, BILLING_CONSUMER.durable)
+            info = await self._broker.jetstream.consumer_info(EVENTS, BILLING_CONSUMER.durable)
         lag = (info.num_pending or 0) + (info.num_ack_pending or 0)
         floor = (info.ack_floor.stream_seq if info.ack_floor else 0) or 0
         return Position(events_seq=max(last_seq, floor) if lag == 0 else floor, lag=lag)
@@ -45,6 +44,14 @@ class NatsEventPosition:
             UnavailableError: NATS does not answer.
         """
         await rewind_consumer(self._broker, BILLING_CONSUMER)
+        return await self.last_seq()
+
+    async def last_seq(self) -> int:
+        """Where EVENTS ends now.
+
+        Raises:
+            UnavailableError: NATS does not answer.
+        """
         with _translated():
             return int((await self._broker.jetstream.stream_info(EVENTS)).state.last_seq)
 

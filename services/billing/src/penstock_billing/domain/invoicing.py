@@ -17,7 +17,7 @@ from penstock_billing.domain.rating import RatedMonth, rate
 from penstock_billing.ports.credits import CreditUse, Grant
 from penstock_billing.ports.invoices import Adjustment, MonthRecords
 from penstock_billing.ports.ledger import Account, Transfer
-from penstock_shared.contracts.invoices import Invoice, InvoiceLine, LineKind
+from penstock_shared.contracts.invoices import Invoice, InvoiceLine, LineKind, first_day
 
 _POSTED_AT_CLOSING: Final = frozenset(
     {LineKind.FEE, LineKind.TIERED, LineKind.INCLUDED, LineKind.MINIMUM}
@@ -31,6 +31,8 @@ class DrawnUp:
 
     invoice: Invoice
     uses: tuple[CreditUse, ...]
+    expired: tuple[CreditUse, ...]
+    """What is left of credit that pays for nothing after this month."""
     rerated_microusd: int
     carried_microusd: int
     """What the tenant is still owed, and gets in the next month."""
@@ -59,7 +61,8 @@ def draw_up(records: MonthRecords, grants: Sequence[Grant], events_seq: int) -> 
         due_microusd=subtotal - credit,
         events_seq=events_seq,
     )
-    return DrawnUp(invoice, tuple(uses), rated.rerated_microusd, carried)
+    expired = _expired(_less(grants, uses), next_month(records.period))
+    return DrawnUp(invoice, tuple(uses), tuple(expired), rated.rerated_microusd, carried)
 
 
 def draw_up_last(
@@ -69,7 +72,7 @@ def draw_up_last(
     first, *others = months
     drawn = draw_up(first, grants, events_seq)
     for month in others:
-        grants = _less(grants, drawn.uses)
+        grants = _less(_less(grants, drawn.uses), drawn.expired)
         drawn = draw_up(_with_carried(month, drawn), grants, events_seq)
     return drawn
 
@@ -84,7 +87,6 @@ def carried_over(drawn: DrawnUp) -> Adjustment:
     """What the next month begins with, where something is carried."""
     month = drawn.invoice.month
     return Adjustment(
-        day=next_month(date.fromisoformat(f"{month}-01")),
         reason=f"Carried from {month}",
         amount_microusd=-drawn.carried_microusd,
     )
@@ -95,23 +97,29 @@ def postings(drawn: DrawnUp, at: datetime) -> Iterator[Transfer]:
 
     The carried amount leaves this month here, and enters the next with its adjustment.
     """
-    month, tenant = drawn.invoice.month, drawn.invoice.tenant
+    month = drawn.invoice.month
 
-    def post(kind: str, amount: int, reference: str, other: Account) -> Transfer:
-        sides = (Account.RECEIVABLE, other) if amount > 0 else (other, Account.RECEIVABLE)
-        period = date.fromisoformat(f"{month}-01")
+    def post(kind: str, amount: int, reference: str, debit: Account, credit: Account) -> Transfer:
+        """A negative amount goes the other way."""
+        sides = (debit, credit) if amount > 0 else (credit, debit)
+        tenant, period = drawn.invoice.tenant, first_day(month)
         return Transfer(tenant, period, kind, *sides, abs(amount), reference, at)
 
+    charge = (Account.RECEIVABLE, Account.ADJUSTMENTS)
     if drawn.rerated_microusd:
-        yield post("rerated", -drawn.rerated_microusd, month, Account.ADJUSTMENTS)
+        yield post("rerated", -drawn.rerated_microusd, month, *charge)
     for number, line in enumerate(drawn.invoice.lines, 1):
         if line.kind in _POSTED_AT_CLOSING and line.amount_microusd:
-            reference = f"{month} line {number}"
-            yield post(line.kind.value, line.amount_microusd, reference, Account.ADJUSTMENTS)
+            yield post(line.kind.value, line.amount_microusd, f"{month} line {number}", *charge)
     if drawn.carried_microusd:
-        yield post("carried", drawn.carried_microusd, month, Account.ADJUSTMENTS)
-    for use in drawn.uses:
-        yield post("credit", -use.microusd, f"{month} {use.grant_id}", Account.CREDITS)
+        yield post("carried", drawn.carried_microusd, month, *charge)
+    for paid, kind, other in (
+        (drawn.uses, "credit-used", Account.RECEIVABLE),
+        (drawn.expired, "credit-expired", Account.ADJUSTMENTS),
+    ):
+        for use in paid:
+            reference = f"{month} {use.grant_id}"
+            yield post(kind, use.microusd, reference, Account.CREDITS, other)
 
 
 def _carried_line(period: date, carried: int) -> Iterable[InvoiceLine]:
@@ -139,6 +147,12 @@ def _with_carried(month: MonthRecords, before: DrawnUp) -> MonthRecords:
     if not before.carried_microusd:
         return month
     return replace(month, adjustments=(*month.adjustments, carried_over(before)))
+
+
+def _expired(grants: Iterable[Grant], on: date) -> Iterator[CreditUse]:
+    for grant in grants:
+        if grant.left_microusd and grant.expires_on is not None and grant.expires_on < on:
+            yield CreditUse(grant.grant_id, grant.left_microusd)
 
 
 def _less(grants: Iterable[Grant], uses: Iterable[CreditUse]) -> list[Grant]:

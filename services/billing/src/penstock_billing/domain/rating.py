@@ -63,8 +63,8 @@ def rate(records: MonthRecords) -> RatedMonth:
     lines += _minimum_line(month, sum(line.amount_microusd for line in lines))
     lines += _late_lines(late)
     lines += [
-        _line(LineKind.ADJUSTMENT, one.reason, (one.day, one.day), one.amount_microusd)
-        for one in records.adjustments
+        _line(LineKind.ADJUSTMENT, reason, _whole(month), amount)
+        for reason, amount in sorted((a.reason, a.amount_microusd) for a in records.adjustments)
     ]
     return RatedMonth(
         tenant=records.tenant,

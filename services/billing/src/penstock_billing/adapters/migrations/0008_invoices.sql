@@ -55,12 +55,15 @@ create trigger adds_up after insert on billing.invoice_lines
     referencing new table as added
     for each statement execute function billing.invoice_adds_up();
 
-create function billing.invoice_is_final() returns trigger language plpgsql as $$
+create trigger append_only before update or delete or truncate on billing.invoices
+    for each statement execute function billing.refuse_change();
+create trigger append_only before update or delete or truncate on billing.invoice_lines
+    for each statement execute function billing.refuse_change();
+
+-- For whoever cuts a month: nothing is metered from here to the transaction's end.
+create function billing.hold_metering() returns void language plpgsql
+security definer set search_path = pg_catalog, pg_temp as $$
 begin
-    raise exception 'an invoice is never changed: correct it in a later one'
-        using errcode = 'restrict_violation';
+    lock table billing.usage in share mode;
 end $$;
-create trigger final before update or delete or truncate on billing.invoices
-    for each statement execute function billing.invoice_is_final();
-create trigger final before update or delete or truncate on billing.invoice_lines
-    for each statement execute function billing.invoice_is_final();
+revoke execute on function billing.invoice_adds_up(), billing.hold_metering() from public;
