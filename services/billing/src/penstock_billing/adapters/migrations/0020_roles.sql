@@ -57,14 +57,6 @@ begin
     end if;
 end $$;
 
--- For whoever cuts a month: nothing is metered from here to the end of the transaction. The lock
--- asks for more than the right to add rows.
-create function billing.hold_metering() returns void language plpgsql
-security definer set search_path = pg_catalog, pg_temp as $$
-begin
-    lock table billing.usage in share mode;
-end $$;
-
 -- Brings the rights on everything in the schema up to date. A migration that adds a table or a
 -- function ends with it; whatever it does not name is nobody's but the platform's.
 create function billing.isolate() returns void language plpgsql as $$
