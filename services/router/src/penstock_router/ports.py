@@ -62,15 +62,16 @@ class RequestLog(Protocol):
 
 
 class QuotaGate(Protocol):
-    """Holds back of a tenant's quotas what a request may use, before it is routed (I4)."""
+    """Holds back of quotas and prepaid credit what a request may use, before it is routed (I4)."""
 
     async def reserve(self, tenant: TenantRecord, routed: RequestRouted) -> None:
         """Reserve `routed.reserves` of every quota, or nothing; a repetition reserves nothing more.
 
-        Returns at once where the tenant has no quota.
+        Returns at once where nothing limits the tenant.
 
         Raises:
-            RateLimitedError: it does not fit now (`insufficient_quota`); says when to come back.
+            RateLimitedError: it does not fit now (`insufficient_quota`, `insufficient_credit`);
+                says when to come back.
             TooLargeError: it never will.
             UnavailableError: the truth about quotas cannot be had now.
         """

@@ -56,9 +56,9 @@ class NewIdentityProvider(IdentityProvider):
 
 def _one_of_each(quotas: tuple[Quota, ...]) -> tuple[Quota, ...]:
     """In one order, so that the same quotas are the same record."""
-    by_name = {(quota.unit, quota.period): quota for quota in quotas}
+    by_name = {(quota.unit, quota.period, quota.soft): quota for quota in quotas}
     if len(by_name) < len(quotas):
-        msg = "one quota for each unit and period"
+        msg = "one hard and one soft quota for each unit and period"
         raise ValueError(msg)
     return tuple(by_name[name] for name in sorted(by_name))
 

@@ -11,7 +11,6 @@ from penstock_shared.contracts.accounts import (
     KeyRecord,
     Role,
     TenantRecord,
-    TenantStatus,
     hash_api_key,
 )
 from penstock_shared.contracts.errors import AuthenticationError, PermissionDeniedError
@@ -111,7 +110,7 @@ class AccessControl:
         if tenant is None:
             msg = "The tenant of this key does not exist any more."
             raise AuthenticationError(msg, code="unknown_tenant")
-        if tenant.status is not TenantStatus.ACTIVE:
-            msg = "This tenant is suspended: ask your operator."
-            raise PermissionDeniedError(msg, code="tenant_suspended")
+        refusal = tenant.refusal()
+        if refusal is not None:
+            raise refusal
         return tenant

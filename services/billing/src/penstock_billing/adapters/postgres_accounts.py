@@ -20,9 +20,9 @@ from penstock_shared.contracts.quotas import QuotaPeriod, QuotaState, period_end
 from penstock_shared.runtime.postgres import Postgres, translated
 
 _TENANT_COLUMNS: Final = (
-    "tenant, name, status, requests_per_minute, tokens_per_minute, user_requests_per_minute, "
-    "user_tokens_per_minute, max_connections, weight, identity_providers, quotas, limited_from, "
-    "created_at"
+    "tenant, name, status, suspended_reason, requests_per_minute, tokens_per_minute, "
+    "user_requests_per_minute, user_tokens_per_minute, max_connections, weight, "
+    "identity_providers, quotas, limited_from, created_at"
 )
 _TENANT_VALUES: Final = ", ".join(f"${n + 1}" for n in range(len(_TENANT_COLUMNS.split(", "))))
 _AS_JSON: Final = {"identity_providers", "quotas"}
@@ -44,7 +44,7 @@ insert into billing.token_audiences (issuer, audience, tenant) values ($1, $2, $
 _RECOUNT: Final = "select billing.recount($1, $2)"
 _QUOTAS: Final = """
 select t.tenant, q.* from billing.tenants t cross join lateral billing.quota_state(t.tenant, $2) q
-where $1::text is null or t.tenant = $1 order by t.tenant, q.unit, q.period"""
+where $1::text is null or t.tenant = $1 order by t.tenant, q.unit, q.period, q.soft, q.most"""
 _KEYS: Final = f"select {_KEY_COLUMNS} from billing.api_keys"
 _PAGE: Final = f"""
 select {_KEY_COLUMNS}, last_used_at from billing.api_keys
@@ -206,6 +206,7 @@ def _quota_state(row: Any, at: datetime) -> QuotaState:
         unit=row["unit"],
         period=row["period"],
         limit=most,
+        soft=row["soft"],
         settled=settled,
         reserved=reserved,
         left=max(0, most - settled - reserved),

@@ -8,7 +8,14 @@ from typing import Final
 
 from penstock_billing.ports.accounts import StoredKey
 from penstock_shared.contracts.account_commands import CreateKey, CreateTenant, UpdateTenant
-from penstock_shared.contracts.accounts import KeyRecord, Role, TenantRecord, hash_api_key
+from penstock_shared.contracts.accounts import (
+    KeyRecord,
+    Role,
+    SuspensionReason,
+    TenantRecord,
+    TenantStatus,
+    hash_api_key,
+)
 from penstock_shared.contracts.errors import ConflictError
 from penstock_shared.contracts.ids import PLATFORM
 
@@ -33,9 +40,16 @@ def new_tenant(command: CreateTenant, at: datetime) -> TenantRecord:
 def updated_tenant(
     record: TenantRecord, command: UpdateTenant
 ) -> tuple[TenantRecord, tuple[str, ...]]:
-    """The tenant as `command` wants it, and the names of the fields that this changes."""
+    """The tenant as `command` wants it, and the names of the fields that this changes.
+
+    An operator's word on the status holds against any other reason to suspend a tenant.
+    """
     before = record.model_dump()
-    after = TenantRecord.model_validate(before | command.model_dump(exclude_unset=True))
+    wanted = command.model_dump(exclude_unset=True)
+    if "status" in wanted:
+        suspends = command.status is TenantStatus.SUSPENDED
+        wanted["suspended_reason"] = SuspensionReason.OPERATOR if suspends else None
+    after = TenantRecord.model_validate(before | wanted)
     changed = sorted(name for name, value in after.model_dump().items() if value != before[name])
     return after, tuple(changed)
 

@@ -10,12 +10,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from penstock_realtime.domain.token_claims import SUBJECT_PREFIX
-from penstock_shared.contracts.accounts import (
-    IdentityProvider,
-    KeyRecord,
-    TenantRecord,
-    TenantStatus,
-)
+from penstock_shared.contracts.accounts import IdentityProvider, KeyRecord, TenantRecord
 from penstock_shared.runtime.clock import Clock
 
 _LOOK_EVERY_S: Final = 1.0
@@ -75,7 +70,7 @@ class Revocations:
         """The buckets are read. Revoke what has ended while nobody listened."""
         self._begun = True
         gone = frozenset(key.key_id for key in keys.values() if key.revoked_at is not None)
-        suspended = frozenset(t.tenant for t in tenants.values() if _is_suspended(t))
+        suspended = frozenset(t.tenant for t in tenants.values() if t.refusal() is not None)
         if gone or suspended:
             self._revoke(Revoked("This API key was revoked.", gone, suspended))
         self.sweep()
@@ -115,12 +110,11 @@ class Revocations:
         if not self._begun:
             return
         this = frozenset({name})
-        if tenant is None or _is_suspended(tenant):
-            self._revoke(Revoked("This tenant is suspended.", tenants=this))
+        refusal = None if tenant is None else tenant.refusal()
+        if tenant is None:
+            self._revoke(Revoked("This tenant does not exist any more.", tenants=this))
+        elif refusal is not None:
+            self._revoke(Revoked(refusal.message, tenants=this))
         elif before and before != providers:
             reason = "The tenant's identity providers have changed: connect again."
             self._revoke(Revoked(reason, subjects_of=this))
-
-
-def _is_suspended(tenant: TenantRecord) -> bool:
-    return tenant.status is not TenantStatus.ACTIVE

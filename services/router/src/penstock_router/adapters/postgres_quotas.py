@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -19,17 +18,16 @@ from typing import Any, Final
 import asyncpg
 
 from penstock_router import metrics
+from penstock_router.domain.refusals import InTheWay, lasts_s, refusal
 from penstock_router.ports import HeldRequest
 from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.errors import (
     PenstockError,
     PermanentError,
-    RateLimitedError,
     SchemaError,
-    TooLargeError,
     UnavailableError,
 )
-from penstock_shared.contracts.quotas import Quota, QuotaUnit, period_end
+from penstock_shared.contracts.quotas import QuotaPeriod
 from penstock_shared.contracts.requests import RequestRouted
 from penstock_shared.contracts.reservations import reservations_json
 from penstock_shared.contracts.usage import Price
@@ -87,7 +85,7 @@ class PostgresQuotas:
             UnavailableError: PostgreSQL does not answer, too many wait for it, or billing is
                 reading the log again.
         """
-        if not tenant.quotas:
+        if not tenant.reserves:
             return
         try:
             await self._asked(routed)
@@ -189,25 +187,11 @@ class PostgresQuotas:
                 return await self._postgres.fetch(query, *values)
 
     def _refusal(self, rows: Sequence[Any], routed: RequestRouted) -> PenstockError:
-        """Of all quotas that are in the way the one that is for longest."""
-        return max((self._refusal_by(row, routed) for row in rows), key=_lasts_s)
-
-    def _refusal_by(self, row: Any, routed: RequestRouted) -> PenstockError:
-        quota = Quota(unit=row["unit"], period=row["period"], limit=row["most"])
-        needed = int(row["needed"])
-        if needed > quota.limit and quota.unit is not QuotaUnit.REQUESTS:
-            msg = (
-                f"The request may use {needed:,} {quota.unit.value}, and the quota is {quota}:"
-                " lower 'max_output_tokens', or shorten the input."
-            )
-            return TooLargeError(msg, code="request_over_quota", param="max_output_tokens")
-        if row["settled"] + needed > quota.limit:
-            resets_at = period_end(quota.period, routed.accepted_at)
-            wait_s = max(1.0, (resets_at - self._clock.now()).total_seconds())
-            msg = f"The quota of {quota} has no room for the request until {resets_at:%Y-%m-%d}."
-            return RateLimitedError(msg, code="insufficient_quota", retry_after_s=wait_s)
-        msg = f"What is left of the quota of {quota} is held for open requests: try again soon."
-        return RateLimitedError(msg, code="insufficient_quota")
+        """Of all limits that are in the way the one that is for longest."""
+        now = self._clock.now()
+        return max(
+            (refusal(_in_the_way(row), routed.accepted_at, now) for row in rows), key=lasts_s
+        )
 
 
 @contextlib.contextmanager
@@ -221,9 +205,14 @@ def _translated() -> Iterator[None]:
         raise _unavailable() from error
 
 
-def _lasts_s(refusal: PenstockError) -> float:
-    """For ever, where no waiting helps."""
-    return refusal.retry_after_s if isinstance(refusal, RateLimitedError) else math.inf
+def _in_the_way(row: Any) -> InTheWay:
+    return InTheWay(
+        unit=row["unit"],
+        period=QuotaPeriod(row["period"]),
+        most=row["most"],
+        settled=int(row["settled"]),
+        needed=int(row["needed"]),
+    )
 
 
 def _not_storable() -> SchemaError:

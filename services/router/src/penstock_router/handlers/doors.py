@@ -13,14 +13,13 @@ from penstock_router.domain.candidates import kind_asked_for
 from penstock_router.handlers.admissions import Admissions
 from penstock_router.handlers.submission_limits import SubmissionLimits
 from penstock_shared.contracts import subjects
-from penstock_shared.contracts.accounts import TenantRecord, TenantStatus
+from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.complaints import invalid
 from penstock_shared.contracts.envelope import Envelope
 from penstock_shared.contracts.errors import (
     NotFoundError,
     PenstockError,
     PermanentError,
-    PermissionDeniedError,
     SchemaError,
     TooLargeError,
     TransientError,
@@ -192,9 +191,9 @@ class Doors:
         if record is None:
             msg = f"There is no tenant {name!r}."
             raise NotFoundError(msg, code="unknown_tenant")
-        if record.status is not TenantStatus.ACTIVE:
-            msg = "This tenant is suspended: ask your operator."
-            raise PermissionDeniedError(msg, code="tenant_suspended")
+        refusal = record.refusal()
+        if refusal is not None:
+            raise refusal
         return record
 
 

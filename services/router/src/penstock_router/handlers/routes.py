@@ -128,7 +128,7 @@ class Routes:
             deadline_s=deadline_s,
             reserves=(
                 reserves_of(content, admission.sampling, decided.models)
-                if record is not None and record.quotas
+                if record is not None and record.reserves
                 else ()
             ),
         )
