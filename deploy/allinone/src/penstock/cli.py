@@ -10,6 +10,7 @@ from penstock.commands import (
     dead,
     keys,
     models,
+    plans,
     ps,
     quotas,
     router,
@@ -20,7 +21,7 @@ from penstock.commands import (
 )
 from penstock.errors import OperatorError
 
-COMMANDS = (up, ps, tenants, keys, models, router, quotas, usage, audit, dead, scaled_object)
+COMMANDS = (up, ps, tenants, keys, models, router, plans, quotas, usage, audit, dead, scaled_object)
 
 
 def build_app() -> typer.Typer:
