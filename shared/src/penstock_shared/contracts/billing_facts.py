@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import ClassVar, Final
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
+from penstock_shared.contracts.credits import AdjustmentMade, CreditGrant
 from penstock_shared.contracts.ids import TenantId
 from penstock_shared.contracts.invoices import Month
 from penstock_shared.contracts.payments import ProviderName, Standing
 from penstock_shared.contracts.plans import PlanVersion, Subscription
+from penstock_shared.contracts.quotas import Quota
 
 BILLING_TOPIC: Final = "billing"
 
@@ -121,3 +123,35 @@ class PlanAssigned(BillingFact):
 
     subscription: Subscription
     assigned_at: datetime
+
+
+class CreditGranted(BillingFact):
+    """Fact `billing.credit-granted`: the tenant has credit to use."""
+
+    TYPE = "penstock.billing.credit_granted.v1"
+    FACT = "credit-granted"
+
+    grant: CreditGrant
+
+
+class ChargesAdjusted(BillingFact):
+    """Fact `billing.charges-adjusted`: an operator corrected what the tenant owes."""
+
+    TYPE = "penstock.billing.charges_adjusted.v1"
+    FACT = "charges-adjusted"
+
+    adjustment: AdjustmentMade
+
+
+class QuotaReached(BillingFact):
+    """Fact `billing.quota-reached`: so many per cent of a quota are used in its period."""
+
+    TYPE = "penstock.billing.quota_reached.v1"
+    FACT = "quota-reached"
+
+    quota: Quota
+    percent: int
+    settled: int
+    begins_on: date
+    resets_at: datetime
+    reached_at: datetime

@@ -77,12 +77,28 @@ class CreditGrant(BaseModel):
     granted_at: datetime
 
 
+class PrepaidState(BaseModel):
+    """How far a tenant whose plan allows no overage may go today, in micro-dollars."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tenant: TenantId
+    covered_microusd: int
+    """By credit and by what its plan includes, this month's use among it."""
+    settled_microusd: int
+    """Used by attempts that have ended."""
+    reserved_microusd: int
+    """The most that open requests may still use."""
+    left_microusd: int
+
+
 class CreditList(BaseModel):
     """Answer to `list-credits`."""
 
     model_config = ConfigDict(frozen=True)
 
     credits: tuple[CreditGrant, ...]
+    prepaid: tuple[PrepaidState, ...]
 
 
 class AdjustmentMade(BaseModel):

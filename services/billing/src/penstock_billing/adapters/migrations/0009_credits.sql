@@ -124,54 +124,58 @@ language sql stable as $$
 $$;
 
 -- How far a prepaid tenant may go on a day; no row for all others. A grant pays for what is accepted
--- on or before its last day, and what a plan includes for its month. So of all that is used from a
--- day on no more can be paid than the months include, and than the grants have left that live on
--- that day (Hall's condition for these nested sets). Between two expiries the first day counts, so
--- only those behind an expiry are looked at; the one that leaves least room is the answer. Months
--- that are closed have taken their part of the grants already.
+-- on or before its last day; what a plan includes, for what its month still takes in. So of all that
+-- is used from a day on no more can be paid than the months include, and than the grants have left
+-- that live on that day (Hall's condition for these nested sets). Between two expiries the first day
+-- counts, so only those behind an expiry are looked at; the one that leaves least room is the
+-- answer. Months that are closed have taken their part of the grants already.
 create function billing.credit_state(of_tenant text, on_day date)
 returns table (most numeric, settled numeric, reserved numeric)
 language sql stable as $$
     with told as (
-        select greatest(date_trunc('month', on_day::timestamp)::date, c.uncut) as asked,
-               c.unclosed, c.uncut
-        from (
-            select coalesce((max(p.period) filter (where p.status = 'closed')
-                             + interval '1 month')::date, '-infinity') as unclosed,
-                   coalesce((max(p.period) + interval '1 month')::date, '-infinity') as uncut
-            from billing.periods p where p.tenant = of_tenant) as c
+        select coalesce((max(p.period) filter (where p.status = 'closed')
+                         + interval '1 month')::date, '-infinity') as unclosed,
+               coalesce((max(p.period) + interval '1 month')::date, '-infinity') as uncut
+        from billing.periods p where p.tenant = of_tenant
     ), live as (
         select g.microusd - g.used as rest, coalesce(g.expires_on, 'infinity') as expires_on
         from billing.grants g where g.tenant = of_tenant and g.used < g.microusd
     ), demand as (
-        select u.day, u.period, u.cost_microusd::numeric as settled, 0::numeric as reserved
+        -- The month whose included amount may pay; null: none, it comes too late for its own.
+        select u.day, case when u.day >= u.period then u.period end as month,
+               u.cost_microusd::numeric as settled, 0::numeric as reserved, false as asked
         from billing.usage_days u, told
         where u.tenant = of_tenant and u.period >= told.unclosed
         union all
         -- No request stays open for a month.
-        select q.day, greatest(date_trunc('month', q.day::timestamp)::date, told.uncut),
-               0, q.reserved
+        select q.day, case when q.day >= told.uncut
+                           then date_trunc('month', q.day::timestamp)::date end,
+               0, q.reserved, false
         from billing.quota_use q, told
         where q.tenant = of_tenant and q.unit = 'microusd' and q.reserved > 0
           and q.day >= told.unclosed - 31
         union all
-        select on_day, told.asked, 0, 0 from told
+        select on_day, case when on_day >= told.uncut
+                            then date_trunc('month', on_day::timestamp)::date end, 0, 0, true
+        from told
     ), months as (
-        select b.since, d.period, billing.included_in(of_tenant, d.period) as included,
+        select b.since, bool_or(d.asked) as asked,
+               case when d.month is null then 0
+                    else billing.included_in(of_tenant, d.month) end as included,
                coalesce(sum(d.settled) filter (where d.day >= b.since), 0) as settled,
                coalesce(sum(d.reserved) filter (where d.day >= b.since), 0) as reserved
         from (select '-infinity'::date as since
               union select l.expires_on + 1 from live l where l.expires_on < on_day) as b
-        cross join demand d group by b.since, d.period
+        cross join demand d group by b.since, d.month
     ), bounds as (
         select greatest(
                    (select coalesce(sum(l.rest), 0) from live l where l.expires_on >= m.since)
                    - coalesce(sum(greatest(m.settled + m.reserved - m.included, 0))
-                              filter (where m.period <> told.asked), 0), 0)
-               + sum(m.included) filter (where m.period = told.asked) as most,
-               sum(m.settled) filter (where m.period = told.asked) as settled,
-               sum(m.reserved) filter (where m.period = told.asked) as reserved
-        from months m, told group by m.since
+                              filter (where not m.asked), 0), 0)
+               + sum(m.included) filter (where m.asked) as most,
+               sum(m.settled) filter (where m.asked) as settled,
+               sum(m.reserved) filter (where m.asked) as reserved
+        from months m group by m.since
     )
     select b.most, b.settled, b.reserved
     from bounds b, billing.tenants t
