@@ -58,3 +58,9 @@ STANDING_CHANGES: Final = Counter(
     "Tenants whose standing changed, by the new one.",
     ["standing"],
 )
+PERIODS_CLOSED: Final = Counter(
+    "billing_periods_closed_total",
+    "Months of tenants, by what came of closing them: invoiced, empty, failed.",
+    ["outcome"],
+)
+PERIODS_CUT: Final = Gauge("billing_periods_cut", "Months that are cut and not closed yet.")

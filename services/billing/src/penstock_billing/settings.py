@@ -33,3 +33,7 @@ class Settings(ServiceSettings):
     """How often the buckets are compared with Postgres."""
     position_interval_s: Seconds = 5.0
     """How often the consumer's lag is read for the metrics."""
+    closing_interval_s: Seconds = 60.0
+    """How often it is looked for months that are over."""
+    closing_grace_s: Seconds = 7_200.0
+    """How long a month that is over waits for facts of its requests."""

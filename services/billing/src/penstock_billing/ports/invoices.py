@@ -57,7 +57,7 @@ class MonthRecords:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A month that takes nothing in from beyond a sequence of the event log, and is to be closed."""
+    """A month that is to be closed: nothing of the event log beyond the cut belongs to it."""
 
     tenant: str
     period: date

@@ -1,0 +1,306 @@
+"""Months and invoices in PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import date, datetime
+from typing import Any, Final
+
+from penstock_billing.adapters.postgres_ledger import balances, post
+from penstock_billing.adapters.postgres_outbox import enqueue
+from penstock_billing.adapters.postgres_plans import read_timeline
+from penstock_billing.adapters.postgres_roles import TenantPostgres
+from penstock_billing.ports.credits import CreditUse, Grant
+from penstock_billing.ports.invoices import (
+    Adjustment,
+    Cut,
+    DayUsage,
+    MonthClosing,
+    MonthReader,
+    MonthRecords,
+)
+from penstock_billing.ports.ledger import Account, Transfer
+from penstock_billing.ports.outbox import OutboxEntry
+from penstock_shared.contracts.errors import UnavailableError
+from penstock_shared.contracts.invoices import Invoice, InvoiceLine, first_day
+from penstock_shared.runtime.postgres import Postgres, translated
+
+# ruff: noqa: S608  nothing but constants is put together
+_KNOWN: Final = "select exists (select from billing.tenants where tenant = $1)"
+_USAGE: Final = """
+select day, model, sum(requests)::bigint as requests, sum(input_tokens)::bigint as input_tokens,
+       sum(cached_input_tokens)::bigint as cached_input_tokens,
+       sum(output_tokens)::bigint as output_tokens, sum(tool_calls)::bigint as tool_calls,
+       sum(cost_microusd)::bigint as cost_microusd
+from billing.usage_days where tenant = $1 and period = $2
+group by day, model order by day, model"""
+_ADJUSTMENTS: Final = """
+select reason, microusd from billing.adjustments where tenant = $1 and period = $2"""
+_GRANTS: Final = """
+select grant_id, microusd - used as left_microusd, priority, expires_on, granted_at
+from billing.grants where tenant = $1 and used < microusd order by grant_id"""
+# From the tenant's first month on, or from the first in which the ledger has something: a clock
+# may have been wrong when the tenant was created.
+_OPEN: Final = """
+select m.period from billing.tenants t
+cross join lateral (
+    select generate_series(least(date_trunc('month', t.created_at, 'UTC')::date, (
+        select min(b.period) from billing.balances b where b.tenant = t.tenant)),
+        $2::date - 1, '1 month')::date as period) as m
+where t.tenant = $1 and not exists (
+    select from billing.periods p
+    where p.tenant = t.tenant and p.period = m.period and p.status = 'closed')
+order by 1"""
+# The earliest month that is neither cut nor closed: of each tenant that has no cut one.
+_DUE: Final = """
+select t.tenant, next.period
+from billing.tenants t
+cross join lateral (
+    select date_trunc('month', t.created_at, 'UTC')::date as begun,
+           (select min(b.period) from billing.balances b where b.tenant = t.tenant) as used,
+           (select max(p.period) from billing.periods p where p.tenant = t.tenant) as cut
+) as first
+cross join lateral (
+    select case
+        when first.used < coalesce(first.cut, first.begun) and not exists (
+            select from billing.periods p where p.tenant = t.tenant and p.period = first.used)
+        then first.used
+        else coalesce((first.cut + interval '1 month')::date, first.begun) end as period
+) as next
+where next.period < $1 and ($2::text is null or t.tenant = $2) and not exists (
+    select from billing.periods p where p.tenant = t.tenant and p.status = 'closing')
+order by t.tenant"""
+_CUT: Final = f"""
+insert into billing.periods (tenant, period, status, cut_seq, cut_at)
+select due.tenant, due.period, 'closing', $3, $4 from ({_DUE}) as due
+on conflict do nothing returning 1"""
+_CUTS: Final = """
+select tenant, period, cut_seq from billing.periods
+where status = 'closing' and ($1::text is null or tenant = $1) order by period, tenant"""
+_LOCK_TENANT: Final = "select from billing.tenants where tenant = $1 for no key update"
+_LOCK_PERIOD: Final = """
+select from billing.periods where tenant = $1 and period = $2 and status = 'closing' for update"""
+_LOCK_GRANTS: Final = """
+select from billing.grants where tenant = $1 and used < microusd order by grant_id for update"""
+_REBUILDING: Final = "select exists (select from billing.rebuild)"
+_CLOSE: Final = """
+update billing.periods set status = 'closed', closed_at = $3 where tenant = $1 and period = $2"""
+_USE: Final = """
+insert into billing.grant_uses (grant_id, tenant, period, kind, microusd)
+select * from unnest($1::uuid[], $2::text[], $3::date[], $4::text[], $5::bigint[])"""
+_NEXT_OPEN: Final = """
+select min(m.period)::date from generate_series(
+    $2::date + interval '1 month',
+    (select max(period) from billing.periods where tenant = $1) + interval '1 month',
+    '1 month') as m (period)
+where not exists (
+    select from billing.periods p
+    where p.tenant = $1 and p.period = m.period and p.status = 'closed')"""
+_ADJUST: Final = """
+insert into billing.adjustments
+    (adjustment_id, tenant, period, microusd, reason, reference, made_at)
+values ($1, $2, $3, $4, $5, $6, $7)"""
+_INVOICE_COLUMNS: Final = (
+    "tenant, period, number, usage_microusd, subtotal_microusd, credit_microusd, due_microusd, "
+    "events_seq, issued_at"
+)
+_LINE_COLUMNS: Final = (
+    "kind, description, from_day, to_day, model, meter, quantity, unit_microusd, amount_microusd"
+)
+_INVOICES: Final = f"""
+select {_INVOICE_COLUMNS} from billing.invoices
+where tenant = $1 and period < $2 order by period desc limit $3"""
+_LINES: Final = f"""
+select period, {_LINE_COLUMNS} from billing.invoice_lines
+where tenant = $1 and period = any ($2::date[]) order by period, line"""
+_ISSUE: Final = f"""
+insert into billing.invoices ({_INVOICE_COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)"""
+_ISSUE_LINES: Final = f"""
+insert into billing.invoice_lines (tenant, period, line, {_LINE_COLUMNS})
+select $1, $2, g.* from unnest(
+    $3::integer[], $4::text[], $5::text[], $6::date[], $7::date[], $8::text[], $9::text[],
+    $10::bigint[], $11::bigint[], $12::bigint[]) as g"""
+
+
+class PostgresInvoices:
+    """An `InvoiceBook`."""
+
+    def __init__(self, postgres: Postgres, tenants: TenantPostgres) -> None:
+        self._postgres = postgres
+        self._tenants = tenants
+
+    @contextlib.asynccontextmanager
+    async def reading(self, tenant: str) -> AsyncIterator[MonthReader]:
+        """For one tenant's questions: sees nothing of any other (I8)."""
+        async with self._tenants.of(tenant) as connection:
+            yield _Reader(connection, tenant)
+
+    @contextlib.asynccontextmanager
+    async def closing(self, cut: Cut) -> AsyncIterator[MonthClosing | None]:
+        """Commits at the end, or changes nothing; None where the month is closed already."""
+        with translated():
+            async with self._postgres.acquire() as connection, connection.transaction():
+                month = _Closing(connection, cut)
+                yield month if await month.lock() else None
+
+    async def cut(
+        self, before: date, at: datetime, last_seq: Callable[[], Awaitable[int]], tenant: str | None
+    ) -> int:
+        """Cut the earliest open month of each tenant, or of one, if it is before that day."""
+        with translated():
+            async with self._postgres.acquire() as connection, connection.transaction():
+                if not await connection.fetch(_DUE, before, tenant):
+                    return 0
+                await connection.execute("select billing.hold_metering()")
+                cut_seq = await last_seq()
+                return len(await connection.fetch(_CUT, before, tenant, cut_seq, at))
+
+    async def cuts(self, tenant: str | None) -> list[Cut]:
+        """The months that wait to be closed."""
+        return [Cut(**dict(row)) for row in await self._postgres.fetch(_CUTS, tenant)]
+
+
+class _Reader:
+    """A `MonthReader` on one connection."""
+
+    def __init__(self, connection: Any, tenant: str) -> None:
+        self._connection = connection
+        self._tenant = tenant
+
+    async def known(self) -> bool:
+        return bool(await self._connection.fetchval(_KNOWN, self._tenant))
+
+    async def issued(self, before: date, limit: int) -> list[Invoice]:
+        rows = await self._connection.fetch(_INVOICES, self._tenant, before, limit)
+        lines: dict[date, list[InvoiceLine]] = {row["period"]: [] for row in rows}
+        for row in await self._connection.fetch(_LINES, self._tenant, list(lines)):
+            lines[row["period"]].append(InvoiceLine(**dict(row)))
+        return [
+            Invoice(**dict(row), month=f"{row['period']:%Y-%m}", lines=tuple(lines[row["period"]]))
+            for row in rows
+        ]
+
+    async def open_months(self, before: date) -> list[date]:
+        rows = await self._connection.fetch(_OPEN, self._tenant, before)
+        return [row["period"] for row in rows]
+
+    async def records(self, period: date) -> MonthRecords:
+        usage = await self._connection.fetch(_USAGE, self._tenant, period)
+        adjustments = await self._connection.fetch(_ADJUSTMENTS, self._tenant, period)
+        return MonthRecords(
+            tenant=self._tenant,
+            period=period,
+            timeline=tuple(await read_timeline(self._connection, self._tenant)),
+            usage=tuple(DayUsage(**dict(row)) for row in usage),
+            adjustments=tuple(Adjustment(row["reason"], row["microusd"]) for row in adjustments),
+        )
+
+    async def grants(self) -> list[Grant]:
+        rows = await self._connection.fetch(_GRANTS, self._tenant)
+        return [Grant(**dict(row) | {"grant_id": str(row["grant_id"])}) for row in rows]
+
+
+class _Closing(_Reader):
+    """A `MonthClosing` on one connection."""
+
+    def __init__(self, connection: Any, cut: Cut) -> None:
+        super().__init__(connection, cut.tenant)
+        self._period = cut.period
+
+    async def lock(self) -> bool:
+        """Whether the month is there to be closed; its terms, credits and usage stand still then.
+
+        In the order of all locks: the tenant, `billing.usage`, what is the tenant's.
+        """
+        await self._connection.execute(_LOCK_TENANT, self._tenant)
+        await self._connection.execute("lock table billing.usage in access share mode")
+        if await self._connection.fetchval(_REBUILDING):
+            msg = "Usage is being read from the event log again: no month is closed meanwhile."
+            raise UnavailableError(msg, code="rebuilding")
+        if not await self._connection.fetch(_LOCK_PERIOD, self._tenant, self._period):
+            return False
+        await self._connection.execute(_LOCK_GRANTS, self._tenant)
+        return True
+
+    async def issue(self, invoice: Invoice) -> None:
+        await self._connection.execute(
+            _ISSUE,
+            invoice.tenant,
+            first_day(invoice.month),
+            invoice.number,
+            invoice.usage_microusd,
+            invoice.subtotal_microusd,
+            invoice.credit_microusd,
+            invoice.due_microusd,
+            invoice.events_seq,
+            invoice.issued_at,
+        )
+        columns = zip(*(_line_values(*line) for line in enumerate(invoice.lines, 1)), strict=True)
+        await self._connection.execute(
+            _ISSUE_LINES, invoice.tenant, first_day(invoice.month), *(list(one) for one in columns)
+        )
+
+    async def use_credits(self, paid: Sequence[CreditUse], expired: Sequence[CreditUse]) -> None:
+        uses = [*((use, "paid") for use in paid), *((use, "expired") for use in expired)]
+        await self._connection.execute(
+            _USE,
+            [use.grant_id for use, _ in uses],
+            [self._tenant for _ in uses],
+            [self._period for _ in uses],
+            [kind for _, kind in uses],
+            [use.microusd for use, _ in uses],
+        )
+
+    async def carry(self, adjustment: Adjustment, at: datetime) -> None:
+        period = await self._connection.fetchval(_NEXT_OPEN, self._tenant, self._period)
+        given = Transfer(
+            tenant=self._tenant,
+            period=period,
+            kind="adjustment",
+            debit=Account.ADJUSTMENTS,
+            credit=Account.RECEIVABLE,
+            microusd=-adjustment.amount_microusd,
+            reference=adjustment.reason,
+            at=at,
+        )
+        await self._connection.execute(
+            _ADJUST,
+            uuid.UUID(given.id),
+            self._tenant,
+            period,
+            adjustment.amount_microusd,
+            adjustment.reason,
+            adjustment.reason,
+            at,
+        )
+        await post(self._connection, [given])
+
+    async def post(self, transfers: Sequence[Transfer]) -> None:
+        await post(self._connection, transfers)
+
+    async def receivable(self) -> int:
+        found = await balances(self._connection, self._tenant, self._period)
+        return sum(one.debit - one.credit for one in found if one.account is Account.RECEIVABLE)
+
+    async def close(self, at: datetime) -> None:
+        await self._connection.execute(_CLOSE, self._tenant, self._period, at)
+
+    async def enqueue(self, entries: Sequence[OutboxEntry]) -> None:
+        await enqueue(self._connection, entries)
+
+
+def _line_values(number: int, line: InvoiceLine) -> tuple[Any, ...]:
+    return (
+        number,
+        line.kind.value,
+        line.description,
+        line.from_day,
+        line.to_day,
+        line.model,
+        line.meter,
+        line.quantity,
+        line.unit_microusd,
+        line.amount_microusd,
+    )
