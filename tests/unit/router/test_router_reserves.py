@@ -130,5 +130,5 @@ def test_one_quota_for_each_unit_and_period() -> None:
     """In whatever order they are sent, the record is the same."""
     both = (quota("tokens/day=1"), quota("requests/day=2"))
     assert UpdateTenant(tenant="acme", quotas=both).quotas == both[::-1]
-    with pytest.raises(ValidationError, match="one quota for each unit and period"):
+    with pytest.raises(ValidationError, match="one hard and one soft quota for each unit and period"):
         UpdateTenant(tenant="acme", quotas=(quota("tokens/day=1"), quota("tokens/day=2")))

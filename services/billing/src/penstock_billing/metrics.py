@@ -64,3 +64,41 @@ PERIODS_CLOSED: Final = Counter(
     ["outcome"],
 )
 PERIODS_CUT: Final = Gauge("billing_periods_cut", "Months that are cut and not closed yet.")
+THRESHOLDS: Final = Counter(
+    "billing_thresholds_total",
+    "Shares of quotas that were reached, by unit and per cent.",
+    ["unit", "percent"],
+)
+PUSHES: Final = Counter(
+    "billing_meter_pushes_total",
+    "Pushes to Stripe's meter, by how they went: accepted, duplicate, summed, refused; unknown and "
+    "unclear ones go on.",
+    ["outcome"],
+)
+PUSH_BACKLOG: Final = Gauge(
+    "billing_meter_push_backlog", "Pushes of which it is not known whether Stripe's meter has them."
+)
+PUSH_AGE: Final = Gauge(
+    "billing_meter_push_age_seconds", "How long ago the oldest usage among these was."
+)
+METER_ERRORS: Final = Counter(
+    "billing_meter_errors_total", "Events that Stripe's meter dropped after it had taken them."
+)
+STRIPE_METER_DIFFERS: Final = Counter(
+    "billing_stripe_meter_differs_cents_total",
+    "Cents by which invoices found Stripe's meter to differ from what it had acknowledged.",
+)
+STRIPE_BEHIND: Final = Gauge(
+    "billing_stripe_sync_behind", "Tenants that could not be brought in step at Stripe."
+)
+WEBHOOKS: Final = Counter(
+    "billing_webhooks_total",
+    "Deliveries of payment providers: new, duplicate, replayed; listed: found where none came; "
+    "else why they were refused.",
+    ["provider", "outcome"],
+)
+NOTICES: Final = Counter(
+    "billing_notices_total",
+    "Stored notices, by how their handling went: done, again, parked.",
+    ["provider", "outcome"],
+)

@@ -6,7 +6,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from penstock_shared.contracts.accounts import PRINTABLE
 from penstock_shared.contracts.ids import TenantId
@@ -42,6 +42,13 @@ class GrantCredit(_Command):
     reference: Reference
 
 
+def _something(microusd: int) -> int:
+    if not microusd:
+        msg = "nothing to correct: name an amount"
+        raise ValueError(msg)
+    return microusd
+
+
 class ListCredits(_Command):
     """Verb `list-credits`, in the order of use; all tenants' when None."""
 
@@ -52,7 +59,7 @@ class Adjust(_Command):
     """Verb `adjust`: correct what a tenant owes. The same reference again changes nothing."""
 
     tenant: TenantId
-    microusd: Annotated[int, Field(ge=-MAX_MICROUSD, le=MAX_MICROUSD)]
+    microusd: Annotated[int, Field(ge=-MAX_MICROUSD, le=MAX_MICROUSD), AfterValidator(_something)]
     """Negative: in the tenant's favour."""
     reason: Reference
     """For the invoice."""

@@ -9,10 +9,28 @@ Computer Algorithms, 4.4), and what prepaid enforcement has let in is paid (ADR 
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping
-from datetime import date
+from datetime import UTC, date, datetime
+from typing import Final
 
 from penstock_billing.ports.credits import CreditUse, Grant
+from penstock_billing.ports.ledger import Account, Transfer
+from penstock_shared.contracts.credits import (
+    Adjust,
+    AdjustmentMade,
+    CreditGrant,
+    CreditKind,
+    GrantCredit,
+)
+from penstock_shared.contracts.errors import ConflictError
+from penstock_shared.contracts.invoices import first_day
+
+_GRANTS: Final = uuid.UUID("0f6e3a52-7c1d-5b4e-9a70-6d2b1c8e4f93")
+_PAID_FROM: Final = {
+    CreditKind.PREPAID: Account.PAYMENTS,
+    CreditKind.PROMOTIONAL: Account.ADJUSTMENTS,
+}
 
 
 def apply_credits(owed: Mapping[date, int], grants: Iterable[Grant]) -> list[CreditUse]:
@@ -35,6 +53,82 @@ def without_included(owed: Mapping[date, int], included_microusd: int) -> dict[d
     unpaid = dict(owed)
     _pay(unpaid, included_microusd, None)
     return unpaid
+
+
+def new_grant(command: GrantCredit, at: datetime) -> CreditGrant:
+    """The grant that `command` asks for: its id is a function of tenant and reference.
+
+    Raises:
+        ConflictError: it would have expired already.
+    """
+    today = at.astimezone(UTC).date()
+    if command.expires_on is not None and command.expires_on < today:
+        msg = f"Credit that ends before {today} (UTC) pays for nothing: name a later day."
+        raise ConflictError(msg, code="day_out_of_range", param="expires_on")
+    grant_id = uuid.uuid5(_GRANTS, f"{command.tenant}\n{command.reference}")
+    return CreditGrant(
+        grant_id=str(grant_id),
+        spent_microusd=0,
+        expired_microusd=0,
+        granted_at=at,
+        **command.model_dump(),
+    )
+
+
+def refuse_other_grant(there: CreditGrant, wanted: GrantCredit) -> None:
+    """Of one reference there is one grant.
+
+    Raises:
+        ConflictError: it stands for another.
+    """
+    if there.model_dump(include=set(GrantCredit.model_fields)) != wanted.model_dump():
+        raise _reference_taken(wanted.reference)
+
+
+def refuse_other_adjustment(there: AdjustmentMade, wanted: Adjust) -> None:
+    """Of one reference there is one correction.
+
+    Raises:
+        ConflictError: it stands for another.
+    """
+    if there.model_dump(include=set(Adjust.model_fields)) != wanted.model_dump():
+        raise _reference_taken(wanted.reference)
+
+
+def grant_transfer(grant: CreditGrant) -> Transfer:
+    """What the ledger is told of a grant, in the month in which it was made."""
+    day = grant.granted_at.astimezone(UTC).date()
+    return Transfer(
+        tenant=grant.tenant,
+        period=day.replace(day=1),
+        kind="credit-granted",
+        debit=_PAID_FROM[grant.kind],
+        credit=Account.CREDITS,
+        microusd=grant.microusd,
+        reference=grant.reference,
+        at=grant.granted_at,
+    )
+
+
+def adjustment_transfer(adjustment: AdjustmentMade) -> Transfer:
+    """What the ledger is told of a correction, in the month on whose invoice it will be."""
+    sides = (Account.RECEIVABLE, Account.ADJUSTMENTS)
+    debit, credit = sides if adjustment.microusd > 0 else sides[::-1]
+    return Transfer(
+        tenant=adjustment.tenant,
+        period=first_day(adjustment.month),
+        kind="adjusted",
+        debit=debit,
+        credit=credit,
+        microusd=abs(adjustment.microusd),
+        reference=adjustment.reference,
+        at=adjustment.made_at,
+    )
+
+
+def _reference_taken(reference: str) -> ConflictError:
+    msg = f"'{reference}' stands for another act of this tenant's: choose another reference."
+    return ConflictError(msg, code="reference_taken", param="reference")
 
 
 def _order_of_use(grant: Grant) -> tuple[int, date, float, str]:
