@@ -30,6 +30,7 @@ NAMES: Final = (
     "edge_fanout",
     "edge_overhead",
     "limits",
+    "billing_ingest",
     "quota_reservations",
     "router_decision",
     "router_hop",

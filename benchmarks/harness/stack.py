@@ -58,6 +58,10 @@ class Stack:
         run = json.loads((self.data_dir / "run.json").read_text())
         return str(run["addresses"]["nats_url"])
 
+    def secret(self, name: str) -> str:
+        """A generated password of the servers."""
+        return str(json.loads((self.data_dir / "secrets.json").read_text())[name])
+
     def operator(self, *arguments: str) -> Any:
         """Run an operator command and return its JSON.
 
