@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
 
 from penstock_shared.runtime.settings import ServiceSettings
 
@@ -37,3 +38,30 @@ class Settings(ServiceSettings):
     """How often it is looked for months that are over."""
     closing_grace_s: Seconds = 7_200.0
     """How long a month that is over waits for facts of its requests."""
+    stripe_api_key: SecretStr | None = None
+    """None: nothing is told to Stripe, and nothing comes from there."""
+    stripe_webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Of every endpoint and both of one whose secret is rolled, separated by commas."""
+    stripe_api_base: str | None = None
+    """Another address than Stripe's own: for tests."""
+    stripe_events_base: str | None = None
+    """The same for the stream of meter events."""
+    stripe_sync_interval_s: Seconds = 60.0
+    """How often it is looked for tenants whom Stripe does not know as they are."""
+    push_interval_s: Seconds = 60.0
+    """How often usage is told to Stripe's meter, in whole cents."""
+    push_stream_from: Annotated[int, Field(ge=1)] = 50
+    """From so many pushes at once on they go through the stream of v2, by the hundred."""
+    catch_up_interval_s: Seconds = 900.0
+    """How often providers are asked for webhooks that they could not deliver."""
+    notice_interval_s: Seconds = 5.0
+    """How often stored webhooks are looked at, besides when one arrives."""
+    webhook_host: str = "127.0.0.1"
+    webhook_port: int = 0
+
+    @field_validator("stripe_webhook_secrets", mode="before")
+    @classmethod
+    def _separated(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value

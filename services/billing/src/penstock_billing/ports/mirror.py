@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -26,6 +27,24 @@ class Catalogue:
     price: str
 
 
+class CustomerClaim(Protocol):
+    """A tenant's customer in hand: nobody else makes or changes it."""
+
+    @property
+    def customer(self) -> str | None:
+        """The provider's id, as far as it is known."""
+        ...
+
+    @property
+    def begun_at(self) -> datetime:
+        """Nobody has tried to make it before then: committed when the block begins."""
+        ...
+
+    async def keep(self, customer: str, name: str) -> None:
+        """The provider has this customer, under this name."""
+        ...
+
+
 class MirrorBook(Protocol):
     """What we know that the provider has. Every method may raise UnavailableError."""
 
@@ -33,20 +52,8 @@ class MirrorBook(Protocol):
         """All that pay through this provider, or may."""
         ...
 
-    async def customer(self, tenant: str) -> str | None:
-        """The provider's customer of a tenant."""
-        ...
-
-    async def begin_customer(self, tenant: str, at: datetime) -> datetime:
-        """A customer is about to be made; when that was first so, or was last begun anew."""
-        ...
-
-    async def begin_customer_anew(self, tenant: str, at: datetime) -> None:
-        """The provider surely made none till now."""
-        ...
-
-    async def keep_customer(self, tenant: str, customer: str, name: str) -> None:
-        """The provider has this customer, under this name."""
+    def claim(self, tenant: str, at: datetime) -> AbstractAsyncContextManager[CustomerClaim]:
+        """Hold a tenant's customer until the block ends. Raises NotFoundError: no such tenant."""
         ...
 
     async def keep_subscription(self, tenant: str, subscription: str, at: datetime) -> None:
@@ -69,8 +76,8 @@ class Mirror(Protocol):
         """The meter and the price, made where they are missing."""
         ...
 
-    async def rename_customer(self, customer: str, name: str) -> None:
-        """Tell a tenant's new name."""
+    async def put_customer(self, tenant: str, name: str) -> str:
+        """The tenant's customer, made if there is none, under this name."""
         ...
 
     async def find_subscription(self, customer: str, price: str) -> tuple[str, datetime]:

@@ -89,7 +89,7 @@ class PushBook(Protocol):
         """What the meter has of a tenant's month, as far as it has told."""
         ...
 
-    async def complete(self, tenant: str, period: date) -> bool:
+    async def complete(self, tenant: str, period: date, at: datetime) -> bool:
         """Whether the meter has all of a month that it can get."""
         ...
 

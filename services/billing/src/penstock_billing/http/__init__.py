@@ -1,0 +1,1 @@
+"""Billing's own port: where payment providers tell what has happened."""

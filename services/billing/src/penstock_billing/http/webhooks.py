@@ -1,0 +1,96 @@
+"""`POST /webhooks/<provider>`: refused unless signed, answered as soon as it is stored."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from penstock_billing import metrics
+from penstock_billing.ports.notices import Arrival
+from penstock_billing.ports.payments import Provider
+from penstock_shared.contracts.errors import (
+    ErrorReply,
+    PenstockError,
+    PermanentError,
+    TooLargeError,
+    TransientError,
+    public_error,
+)
+from penstock_shared.runtime.telemetry import log
+
+MAX_BODY_BYTES: Final = 256 * 1024
+"""Providers' events have some kilobytes; nobody else shall make us read more."""
+_SIGNATURE_HEADERS: Final = {Provider.STRIPE: "stripe-signature"}
+"""What no two deliveries share. Braintree signs the notification, not the delivery."""
+
+
+class Deliveries(Protocol):
+    """Who takes deliveries in."""
+
+    async def on_delivery(
+        self, provider: Provider, headers: Mapping[str, str], body: bytes, signature: str | None
+    ) -> Arrival:
+        """After this returns it is stored."""
+        ...
+
+
+def create_webhook_app(desk: Deliveries, providers: frozenset[Provider]) -> Starlette:
+    """The port's application: an address for each provider that is configured."""
+
+    def address(provider: Provider) -> Route:
+        async def receive(request: Request) -> Response:
+            return await _receive(desk, provider, request)
+
+        return Route(f"/webhooks/{provider.value}", receive, methods=["POST"])
+
+    return Starlette(routes=[address(provider) for provider in sorted(providers)])
+
+
+async def _receive(desk: Deliveries, provider: Provider, request: Request) -> Response:
+    try:
+        body = await _read(request, provider)
+        signature = request.headers.get(_SIGNATURE_HEADERS.get(provider, ""))
+        digest = None if signature is None else hashlib.sha256(signature.encode()).hexdigest()
+        await desk.on_delivery(provider, request.headers, body, digest)
+    except PenstockError as error:
+        return _refused(error)
+    except Exception as error:  # noqa: BLE001  the provider delivers again; the log says why
+        log().error("webhook.failed", kind=type(error).__name__, exc_info=error)
+        return _refused(public_error(error))
+    return JSONResponse({"received": True})
+
+
+async def _read(request: Request, provider: Provider) -> bytes:
+    """The body, as far as it may be long.
+
+    Raises:
+        TooLargeError: it is longer; the rest is not read.
+        PermanentError: its sender went away.
+    """
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                metrics.WEBHOOKS.labels(provider.value, "webhook_too_large").inc()
+                msg = f"The body is over {MAX_BODY_BYTES} bytes."
+                raise TooLargeError(msg, code="webhook_too_large")
+    except ClientDisconnect as error:
+        metrics.WEBHOOKS.labels(provider.value, "webhook_incomplete").inc()
+        msg = "The body ended before it was complete."
+        raise PermanentError(msg, code="webhook_incomplete") from error
+    return bytes(body)
+
+
+def _refused(error: PenstockError) -> Response:
+    headers = {}
+    if isinstance(error, TransientError):
+        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+    body = ErrorReply(error=error.body()).model_dump()
+    return JSONResponse(body, error.http_status, headers)
