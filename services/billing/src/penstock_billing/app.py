@@ -19,11 +19,17 @@ from penstock_billing.adapters.nats_publisher import NatsEntryPublisher
 from penstock_billing.adapters.postgres_accounts import PostgresAccounts
 from penstock_billing.adapters.postgres_outbox import PostgresOutbox
 from penstock_billing.adapters.postgres_plans import PostgresPlans
-from penstock_billing.adapters.postgres_roles import connect_platform, migrate_billing
+from penstock_billing.adapters.postgres_reads import PostgresUsageReads
+from penstock_billing.adapters.postgres_roles import (
+    TenantPostgres,
+    connect_platform,
+    migrate_billing,
+)
 from penstock_billing.adapters.postgres_usage import PostgresUsage
 from penstock_billing.handlers.accounts import AccountCommands
 from penstock_billing.handlers.commands import CommandDesk, Verb
 from penstock_billing.handlers.plans import PlanCommands
+from penstock_billing.handlers.reads import UsageQuestions
 from penstock_billing.handlers.reconcile import Reconciler
 from penstock_billing.handlers.relay import OutboxRelay
 from penstock_billing.handlers.usage import UsageDesk, UsageIngest
@@ -61,6 +67,7 @@ class App:
         self._tasks: list[asyncio.Task[None]] = []
         self._broker: Broker | None = None
         self._postgres: Postgres | None = None
+        self._reads: TenantPostgres | None = None
         self._replies: ReplyServer | None = None
         self._relay: OutboxRelay | None = None
         self._ingest: UsageIngest | None = None
@@ -112,8 +119,9 @@ class App:
             await self._consumer.close()
         if self._broker is not None:
             await self._broker.close()
-        if self._postgres is not None:
-            await self._postgres.close()
+        for postgres in (self._reads, self._postgres):
+            if postgres is not None:
+                await postgres.close()
 
     async def _start_accounts(
         self, broker: Broker, postgres: Postgres, replies: ReplyServer
@@ -130,7 +138,16 @@ class App:
         self._spawn(relay.run(settings.relay_interval_s), "outbox-relay")
         self._spawn(reconciler.run(settings.reconcile_interval_s), "reconcile")
         await self._serve(replies, subjects.EVERY_ACCOUNTS, accounts.verbs)
-        await self._serve(replies, subjects.EVERY_BILLING, plans.verbs)
+        reads = UsageQuestions(PostgresUsageReads(await self._connect_reads(), postgres))
+        await self._serve(replies, subjects.EVERY_BILLING, {**plans.verbs, **reads.verbs})
+
+    async def _connect_reads(self) -> TenantPostgres:
+        """For tenants' questions; closed with everything else."""
+        settings = self.settings
+        self._reads = await TenantPostgres.connect(
+            settings.postgres_dsn, settings.postgres_read_connections
+        )
+        return self._reads
 
     async def _serve(self, replies: ReplyServer, subject: str, verbs: Mapping[str, Verb]) -> None:
         """Answer on `subject`, by the verb that is its last token."""
