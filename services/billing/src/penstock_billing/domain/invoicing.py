@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from operator import attrgetter
 from typing import Final
 
 from penstock_billing.domain.credits import apply_credits, without_included
@@ -150,7 +151,7 @@ def _with_carried(month: MonthRecords, before: DrawnUp) -> MonthRecords:
 
 
 def _expired(grants: Iterable[Grant], on: date) -> Iterator[CreditUse]:
-    for grant in grants:
+    for grant in sorted(grants, key=attrgetter("grant_id")):
         if grant.left_microusd and grant.expires_on is not None and grant.expires_on < on:
             yield CreditUse(grant.grant_id, grant.left_microusd)
 

@@ -174,7 +174,7 @@ def _tier_lines(
 
 def _used(kind: LineKind, model: str, usage: Sequence[DayUsage], note: str = "") -> InvoiceLine:
     used = {meter: sum(_quantity(one, meter) for one in usage) for meter in Meter}
-    told = ", ".join(f"{count:,} {_NAMES[meter]}" for meter, count in used.items() if count)
+    told = ", ".join(f"{_NAMES[meter]} {count:,}" for meter, count in used.items() if count)
     days = (min(one.day for one in usage), max(one.day for one in usage))
     cost = sum(one.cost_microusd for one in usage)
     return _line(kind, f"{model}: {told or 'nothing'}{note}", days, cost, model)
