@@ -15,7 +15,6 @@ from penstock_billing.domain.announcements import (
     tell_tenant_updated,
 )
 from penstock_billing.domain.plans import (
-    from_today,
     limited_from,
     models_named,
     overridden,
@@ -174,6 +173,6 @@ async def _refuse_closed(transaction: PlanTransaction, tenant: str, from_day: da
 
 
 def _refuse_many(timeline: Sequence[Subscription], today: date) -> None:
-    if len(from_today(timeline, today)) > _MAX_CHANGES + 1:
+    if sum(one.from_day > today for one in timeline) > _MAX_CHANGES:
         msg = f"{_MAX_CHANGES} changes are to come already: wait until one has."
         raise ConflictError(msg, code="too_many_changes", param="from_day")
