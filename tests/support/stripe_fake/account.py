@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -31,6 +30,8 @@ class Account:
     store: Store
     webhooks: Webhooks
     cause: Cause = field(default_factory=Cause)
+    moment: int | None = None
+    """While something that fell due earlier is done: when that was."""
     identifiers: dict[str, Object] = field(default_factory=dict)
     """The last meter event of each identifier."""
 
@@ -39,10 +40,17 @@ class Account:
 
         https://docs.stripe.com/billing/testing/test-clocks
         """
+        if self.moment is not None:
+            return self.moment
         if test_clock is None:
             return self.clock.now()
         frozen: int = self.store.get("test_helpers.test_clock", test_clock)["frozen_time"]
         return frozen
+
+    def now_of(self, customer: str | None) -> int:
+        """The time of a customer, known or not."""
+        found = self.store.any(customer or "") or {}
+        return self.now(found.get("test_clock"))
 
     def emit(self, kind: str, about: Object, previous: dict[str, Any] | None = None) -> None:
         """Record an event with a snapshot of the object and owe it to the endpoints.
@@ -57,7 +65,7 @@ class Account:
                 "id": self.store.new_id("evt"),
                 "object": "event",
                 "api_version": API_VERSION,
-                "created": self.clock.now(),
+                "created": self.now(about.get("test_clock")),
                 "data": data,
                 "livemode": False,
                 "pending_webhooks": 0,
@@ -73,11 +81,14 @@ class Account:
 
 def public(about: Object) -> Object:
     """As it is sent: a copy without the fake's own members."""
-    return {
-        name: public(value) if isinstance(value, dict) else copy.deepcopy(value)
-        for name, value in about.items()
-        if not name.startswith("_")
-    }
+    copied: Object = _copy(about)
+    return copied
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _copy(one) for name, one in value.items() if not name.startswith("_")}
+    return [_copy(one) for one in value] if isinstance(value, list) else value
 
 
 def changes(before: Object, after: Object) -> dict[str, Any]:

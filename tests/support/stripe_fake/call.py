@@ -35,16 +35,26 @@ Endpoint = Callable[[Account, Call], Object]
 class Rule:
     """One endpoint: its address, its parameters and what it does.
 
-    `lane` names what only one call at a time may touch.
+    `models` names the parameters that the fake obeys; without it, all that Stripe has. The rest is
+    refused with 501, since a parameter that is taken and has no effect would be a lie. `lane` names
+    what only one call at a time may touch.
     """
 
     method: str
     path: str
     run: Endpoint
     params: type
+    models: str | None = None
     lane: Callable[[Call], str] | None = None
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
         """The path as an expression."""
         return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", self.path) + r"\Z")
+
+    def unmodelled(self, given: dict[str, Any]) -> str | None:
+        """A parameter that the fake does not obey, if one is given."""
+        if self.models is None:
+            return None
+        known = {"expand", *self.models.split()}
+        return next((name for name in given if name not in known), None)

@@ -7,6 +7,7 @@ from typing import Any, Final
 from stripe import params
 from tests.support.stripe_fake.account import Account, changes, public
 from tests.support.stripe_fake.call import Call, Rule
+from tests.support.stripe_fake.failures import invalid
 from tests.support.stripe_fake.listing import page
 from tests.support.stripe_fake.store import Object, merge_metadata
 
@@ -84,6 +85,14 @@ def list_all(account: Account, call: Call) -> Object:
     return page(call, found, handled=["test_clock"])
 
 
+def payer(account: Account, given: dict[str, Any]) -> Object:
+    """The customer that a request must name (`customer_account` is of another API)."""
+    if "customer" not in given:
+        message = "Missing required param: customer."
+        raise invalid(message, code="parameter_missing", param="customer")
+    return living(account, given["customer"])
+
+
 def living(account: Account, identity: str, param: str = "customer") -> Object:
     """A customer that was not deleted, as a parameter must name it."""
     customer = account.store.get("customer", identity, param)
@@ -106,10 +115,11 @@ def _assign(account: Account, customer: Object, given: dict[str, Any]) -> None:
         customer["invoice_settings"]["default_payment_method"] = method
 
 
+_SET: Final = "name email description phone address shipping balance metadata invoice_settings"
 RULES: Final = (
-    Rule("POST", "/v1/customers", create, params.CustomerCreateParams),
+    Rule("POST", "/v1/customers", create, params.CustomerCreateParams, f"{_SET} test_clock"),
     Rule("GET", "/v1/customers", list_all, params.CustomerListParams),
     Rule("GET", "/v1/customers/{id}", retrieve, params.CustomerRetrieveParams),
-    Rule("POST", "/v1/customers/{id}", update, params.CustomerUpdateParams),
+    Rule("POST", "/v1/customers/{id}", update, params.CustomerUpdateParams, _SET),
     Rule("DELETE", "/v1/customers/{id}", delete, params.CustomerDeleteParams),
 )

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from tests.support.stripe_fake.account import Account, public
 from tests.support.stripe_fake.failures import invalid
+from tests.support.stripe_fake.listing import sublist
 from tests.support.stripe_fake.store import Object
 
 _DEPTH: Final = 4
@@ -31,6 +32,8 @@ def _follow(account: Account, node: Any, steps: list[str], path: str) -> None:
         return
     if not isinstance(node, dict):
         return
+    if steps[0] == "payments" and node.get("object") == "invoice":
+        node["payments"] = _payments(account, node["id"])
     if steps[0] not in node:
         message = f"This property cannot be expanded ({path})."
         raise invalid(message, param="expand")
@@ -38,3 +41,11 @@ def _follow(account: Account, node: Any, steps: list[str], path: str) -> None:
     if isinstance(value, str) and (found := account.store.any(value)) is not None:
         value = node[steps[0]] = public(found)
     _follow(account, value, steps[1:], path)
+
+
+def _payments(account: Account, invoice: str) -> Object:
+    """An invoice's payments are part of it only where they are asked for."""
+    found = [
+        public(one) for one in account.store.all("invoice_payment") if one["invoice"] == invoice
+    ]
+    return sublist(found, "/v1/invoice_payments")

@@ -10,7 +10,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -24,6 +24,7 @@ from tests.support.stripe_fake.faults import Fault, Faults, Kind
 from tests.support.stripe_fake.idempotency import Answer, Keys
 from tests.support.stripe_fake.limits import Limits
 from tests.support.stripe_fake.parameters import checked, checked_json, decode_form
+from tests.support.stripe_fake.schedule import catch_up
 
 _RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER on, for no time: the close is a reset (socket(7))."""
@@ -44,6 +45,8 @@ class Front:
     api_key: str
     service_s: float = 0.001
     """How long a call that must not meet another of its lane is at work."""
+    defects: list[Exception] = field(default_factory=list)
+    """Mistakes of the fake itself: they fail the test that met them."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -65,14 +68,14 @@ class Front:
         self, request: Request, body: str, request_id: str, fault: Fault | None
     ) -> Answer:
         try:
-            if fault is not None and fault.kind is Kind.RATE_LIMIT:
-                raise too_many("global-rate")
-            if fault is not None and not fault.effect:
-                raise broken()
+            _strike(fault)
             self.limits.admit()
             return await self._idempotent(request, body, request_id, fault)
         except Failure as failure:
             return Answer(failure.status, failure.body(), failure.headers)
+        except Exception as defect:  # noqa: BLE001 - whatever it is, the test must hear of it
+            self.defects.append(defect)
+            return Answer(500, Failure(500, f"The fake is broken: {defect!r}").body())
 
     async def _idempotent(
         self, request: Request, body: str, request_id: str, fault: Fault | None
@@ -107,7 +110,11 @@ class Front:
         for rule in self.rules:
             found = rule.pattern.match(path)
             if rule.method == request.method and found is not None:
-                return rule, self._read(rule, request, path, found.groupdict(), body)
+                call = self._read(rule, request, path, found.groupdict(), body)
+                if (name := rule.unmodelled(call.params)) is not None:
+                    message = f"The fake does not model `{name}` of {rule.method} {rule.path}."
+                    raise Failure(501, message, param=name, saved=False)
+                return rule, call
         message = f"Unrecognized request URL ({request.method}: {path}). Please see "
         message += "https://stripe.com/docs or we can help at https://support.stripe.com/."
         raise Failure(404, message, saved=False)
@@ -128,6 +135,7 @@ class Front:
             if rule.lane:
                 await asyncio.sleep(self.service_s)
             with self.lock, self._caused(cause):
+                catch_up(self.account)
                 body = rule.run(self.account, call)
                 body = expand(self.account, body, call.params.get("expand", []))
         if fault is not None and fault.kind is Kind.ERROR:
@@ -151,6 +159,14 @@ class Front:
             message += "" if token else "API key. You need to provide your API key in the "
             message += "" if token else "Authorization header, using Bearer auth."
             raise Failure(401, message, saved=False)
+
+
+def _strike(fault: Fault | None) -> None:
+    """A fault before the effect."""
+    if fault is not None and fault.kind is Kind.RATE_LIMIT:
+        raise too_many("global-rate")
+    if fault is not None and not fault.effect:
+        raise broken()
 
 
 def _bearer(request: Request) -> str:

@@ -26,5 +26,5 @@ def lane(call: Call) -> str:
 
 
 RULES: Final = (
-    Rule("POST", "/v1/billing/meter_events", create, billing.MeterEventCreateParams, lane),
+    Rule("POST", "/v1/billing/meter_events", create, billing.MeterEventCreateParams, lane=lane),
 )

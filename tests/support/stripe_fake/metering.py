@@ -53,7 +53,9 @@ def accept(account: Account, given: dict[str, Any], at: int) -> Object:
 
 def duplicate(identifier: str) -> Failure:
     """400, which Stripe marks as not to be tried again."""
-    failure = refused(f"An event already exists with identifier {identifier}.")
+    failure = refused(
+        f"An event already exists with identifier {identifier}.", code="duplicate_meter_event"
+    )
     failure.headers["stripe-should-retry"] = "false"
     return failure
 

@@ -7,10 +7,24 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import stripe
 from stripe._base_address import BaseAddresses
-from tests.support.stripe_fake import customers, meter_events, meters
+from tests.support.stripe_fake import (
+    cards,
+    catalog,
+    customer_clocks,
+    customers,
+    events,
+    invoice_items,
+    invoices,
+    meter_events,
+    meters,
+    payments,
+    refunds,
+    subscriptions,
+)
 from tests.support.stripe_fake.account import Account
 from tests.support.stripe_fake.clock import Clock
 from tests.support.stripe_fake.faults import Faults
@@ -23,8 +37,22 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from penstock_shared.runtime.http_server import HttpServer
 
-API_KEY = "sk_test_of_the_fake"
-_RULES = customers.RULES + meters.RULES + meter_events.RULES
+API_KEY: Final = "sk_test_of_the_fake"
+_PARTS: Final = (
+    cards,
+    catalog,
+    customer_clocks,
+    customers,
+    events,
+    invoice_items,
+    invoices,
+    meter_events,
+    meters,
+    payments,
+    refunds,
+    subscriptions,
+)
+_RULES: Final = tuple(rule for part in _PARTS for rule in part.RULES)
 
 
 class _Protocol(H11Protocol):
@@ -102,6 +130,8 @@ def running(seed: int = 0) -> Iterator[StripeFake]:
     finally:
         stop.set()
         thread.join(10)
+    if fake.front.defects:
+        raise ExceptionGroup("the fake of Stripe's API is broken", fake.front.defects)
 
 
 async def _serve(fake: StripeFake, started: threading.Event, stop: threading.Event) -> None:
