@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from tests.support.billing import STORED_NS, terminals
+from tests.support.billing import STORED_AT, terminals
 
 from penstock_billing.adapters.postgres_usage import PostgresUsage
 from penstock_billing.domain.metering import distinct, meter
@@ -31,7 +31,7 @@ def usages(seed: int, count: int) -> list[MeteredUsage]:
             terminal_type(fact.status),
             subjects.request_event(fact.tenant, fact.request_id),
             sequence,
-            STORED_NS,
+            STORED_AT,
             fact.model_dump_json().encode(),
         )
         for sequence, fact in enumerate(terminals(random.Random(seed), count), 1)

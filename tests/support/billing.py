@@ -31,7 +31,7 @@ from penstock_shared.runtime.broker import Broker
 StartBilling = Callable[..., AbstractAsyncContextManager[App]]
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
-STORED_NS = int(datetime(2099, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000_000
+STORED_AT = datetime(2099, 1, 1, tzinfo=UTC)
 """After all that any test calls now."""
 PRICE = Price(input_microusd_per_1k=500, output_microusd_per_1k=1_500)
 

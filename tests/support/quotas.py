@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import SecretStr
-from tests.support.billing import PRICE, STORED_NS, terminal
+from tests.support.billing import PRICE, STORED_AT, terminal
 
 from penstock_billing.adapters.postgres_accounts import PostgresAccounts
 from penstock_billing.adapters.postgres_usage import PostgresUsage
@@ -97,7 +97,7 @@ def metered(fact: RequestEnded | AttemptFailed) -> MeteredUsage:
     """As billing reads it."""
     kind = fact.TYPE if isinstance(fact, AttemptFailed) else terminal_type(fact.status)
     subject = subjects.request_event(fact.tenant, fact.request_id)
-    return meter(kind, subject, 1, STORED_NS, fact.model_dump_json().encode())
+    return meter(kind, subject, 1, STORED_AT, fact.model_dump_json().encode())
 
 
 @dataclass(frozen=True)

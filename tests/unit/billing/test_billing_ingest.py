@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
+import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.support.billing import STORED_NS, terminal, terminal_headers
+from tests.support.billing import terminal, terminal_headers
 from tests.support.quotas import ended, routed
 
 from penstock_billing.handlers.usage import UsageIngest
@@ -84,7 +85,9 @@ class Wire:
             **changes,
         }
         msg: Any = SimpleNamespace(ack=settle("ack"), nak=settle("nak"), term=settle("term"))
-        return Delivery(msg=msg, sequence=sequence, deliveries=1, stored_ns=STORED_NS, **fields)
+        return Delivery(
+            msg=msg, sequence=sequence, deliveries=1, stored_ns=time.time_ns(), **fields
+        )
 
 
 async def no_pause(_: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.billing import STORED_NS, failed_attempt, terminal
+from tests.support.billing import STORED_AT, failed_attempt, terminal
 
 from penstock_billing.domain.metering import METERED_TYPES, distinct, meter
 from penstock_shared.contracts import subjects
@@ -27,7 +27,7 @@ def subject_of(ended: RequestEnded) -> str:
 def test_it_is_worth_the_tokens_at_the_routed_price() -> None:
     """Tokens come from the fact, the price from the routing, money is rounded half up (I3)."""
     ended = terminal(tokens=(1000, 489))
-    usage = meter(COMPLETED, subject_of(ended), 7, STORED_NS, ended.model_dump_json().encode())
+    usage = meter(COMPLETED, subject_of(ended), 7, STORED_AT, ended.model_dump_json().encode())
     assert (usage.input_tokens, usage.output_tokens) == (1000, 489)
     assert usage.cost_microusd == 1234  # 500 + 733.5
     assert usage.event_seq == 7
@@ -39,7 +39,7 @@ def test_a_failed_attempt_is_worth_what_it_generated() -> None:
     ended = terminal(attempt=2)
     failed = failed_attempt(ended, (100, 40))
     row = meter(
-        AttemptFailed.TYPE, subject_of(ended), 3, STORED_NS, failed.model_dump_json().encode()
+        AttemptFailed.TYPE, subject_of(ended), 3, STORED_AT, failed.model_dump_json().encode()
     )
     assert (row.attempt, row.status) == (1, "attempt_failed")
     assert (row.input_tokens, row.output_tokens, row.cost_microusd) == (100, 40, 110)
@@ -51,14 +51,14 @@ def test_a_fact_under_another_subject_is_refused() -> None:
     ended, other = terminal(tenant="acme"), terminal(tenant="globex")
     for subject in (subject_of(other), subject_of(terminal(tenant="acme"))):
         with pytest.raises(SchemaError, match="another tenant or request"):
-            meter(COMPLETED, subject, 1, STORED_NS, ended.model_dump_json().encode())
+            meter(COMPLETED, subject, 1, STORED_AT, ended.model_dump_json().encode())
 
 
 @pytest.mark.parametrize("payload", [b"", b"{}", b"[1]", b"\xff", b'{"request_id":"x"}'])
 def test_what_is_no_terminal_is_refused(payload: bytes) -> None:
     """The error names a field and quotes nothing of the payload."""
     with pytest.raises(SchemaError, match="Not a fact with usage"):
-        meter(COMPLETED, subject_of(terminal()), 1, STORED_NS, payload)
+        meter(COMPLETED, subject_of(terminal()), 1, STORED_AT, payload)
 
 
 def test_what_cannot_be_counted_is_refused() -> None:
@@ -69,13 +69,13 @@ def test_what_cannot_be_counted_is_refused() -> None:
     )
     for ended in (dear, terminal(attempt=2**31), terminal(attempt=-1)):
         with pytest.raises(SchemaError, match="can be counted"):
-            meter(COMPLETED, subject_of(ended), 1, STORED_NS, ended.model_dump_json().encode())
+            meter(COMPLETED, subject_of(ended), 1, STORED_AT, ended.model_dump_json().encode())
 
 
 def test_of_copies_the_earliest_counts() -> None:
     """Copies are one row, the first in the log, whatever order they come in (I2)."""
     ended = terminal()
     payload = ended.model_dump_json().encode()
-    copies = [meter(COMPLETED, subject_of(ended), seq, STORED_NS, payload) for seq in (9, 3, 5)]
+    copies = [meter(COMPLETED, subject_of(ended), seq, STORED_AT, payload) for seq in (9, 3, 5)]
     (row,) = distinct(copies)
     assert row.event_seq == 3

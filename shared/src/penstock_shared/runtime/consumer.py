@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import nats.errors
 import nats.js.errors
@@ -30,13 +31,18 @@ class Delivery:
     sequence: int
     deliveries: int
     stored_ns: int
-    """When the broker stored it, in nanoseconds since 1970: the same at every delivery."""
+    """When the broker stored it, in nanoseconds since 1970."""
     settled: bool = False
     failures: int | None = None
     """How many earlier holders failed with it, where somebody keeps count: settlement takes every
     earlier delivery for a failure otherwise."""
     _forget: Callable[[Delivery], None] = field(default=lambda _: None)
     _before_hand_back: HandBackHook | None = None
+
+    @property
+    def stored_at(self) -> datetime:
+        """When the broker stored it: the same at every delivery."""
+        return datetime.fromtimestamp(self.stored_ns / 1e9, UTC)
 
     async def ack(self) -> None:
         """Done. Not waited for: a lost ack means a redelivery, which every holder survives."""

@@ -66,11 +66,11 @@ F = TypeVar("F", _Ended | _AttemptFailed, RequestRouted)
 
 
 def meter(
-    event_type: str, subject: str, event_seq: int, stored_ns: int, payload: bytes
+    event_type: str, subject: str, event_seq: int, stored_at: datetime, payload: bytes
 ) -> MeteredUsage:
     """The usage in a fact of `METERED_TYPES`: tokens as generated, at the routed price (I3).
 
-    `stored_ns` is when the broker stored it: what claims to be accepted later than that, clocks'
+    `stored_at` is when the broker stored it: what claims to be accepted later than that, clocks'
     differences allowed, counts at that time. So the result is a function of the log alone.
 
     Raises:
@@ -101,18 +101,18 @@ def meter(
         output_tokens=usage.output_tokens,
         tool_calls=usage.tool_calls,
         cost_microusd=cost,
-        accepted_at=_accepted_at(fact.routed_at, stored_ns),
+        accepted_at=_accepted_at(fact.routed_at, stored_at),
         ended_at=fact.ended_at,
     )
 
 
-def _accepted_at(routed_at: datetime, stored_ns: int) -> datetime:
+def _accepted_at(routed_at: datetime, stored_at: datetime) -> datetime:
     try:
         claimed = routed_at.astimezone(UTC)
     except OverflowError as error:
         msg = "The fact was routed before or after all calendars."
         raise SchemaError(msg, code="out_of_range", param="routed_at") from error
-    return min(claimed, datetime.fromtimestamp(stored_ns / 1e9, UTC) + CLOCK_LEEWAY)
+    return min(claimed, stored_at + CLOCK_LEEWAY)
 
 
 def reserved(subject: str, payload: bytes) -> RequestRouted:

@@ -198,7 +198,7 @@ class UsageDesk:
 
 
 def _metered(event_type: str, delivery: Delivery) -> MeteredUsage:
-    return meter(event_type, delivery.subject, delivery.sequence, delivery.stored_ns, delivery.data)
+    return meter(event_type, delivery.subject, delivery.sequence, delivery.stored_at, delivery.data)
 
 
 async def _hand_back(batch: Sequence[Delivery], delay_s: float) -> None:
