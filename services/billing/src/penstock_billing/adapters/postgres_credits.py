@@ -47,6 +47,11 @@ from billing.tenants t cross join lateral billing.credit_state(t.tenant, $2) c
 where ($1::text is null or t.tenant = $1) order by t.tenant"""
 
 
+def credit_transaction(connection: Any) -> CreditTransaction:
+    """Changes to credit in the transaction that `connection` is in."""
+    return _Transaction(connection)
+
+
 class PostgresCredits:
     """A `CreditStore`."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import date, datetime
 from typing import Any, Final
 
-from penstock_billing.adapters.postgres_ledger import balances, post
+from penstock_billing.adapters.postgres_credits import credit_transaction
+from penstock_billing.adapters.postgres_ledger import balances
 from penstock_billing.adapters.postgres_outbox import enqueue
 from penstock_billing.adapters.postgres_plans import read_timeline
 from penstock_billing.adapters.postgres_roles import TenantPostgres
-from penstock_billing.ports.credits import CreditUse, Grant
+from penstock_billing.ports.credits import CreditTransaction, CreditUse, Grant
 from penstock_billing.ports.invoices import (
     Adjustment,
     Cut,
@@ -21,7 +21,7 @@ from penstock_billing.ports.invoices import (
     MonthReader,
     MonthRecords,
 )
-from penstock_billing.ports.ledger import Account, Transfer
+from penstock_billing.ports.ledger import Account
 from penstock_billing.ports.outbox import OutboxEntry
 from penstock_shared.contracts.errors import UnavailableError
 from penstock_shared.contracts.invoices import Invoice, InvoiceLine, first_day
@@ -90,18 +90,6 @@ update billing.periods set status = 'closed', closed_at = $3 where tenant = $1 a
 _USE: Final = """
 insert into billing.grant_uses (grant_id, tenant, period, kind, microusd)
 select * from unnest($1::uuid[], $2::text[], $3::date[], $4::text[], $5::bigint[])"""
-_NEXT_OPEN: Final = """
-select min(m.period)::date from generate_series(
-    $2::date + interval '1 month',
-    (select max(period) from billing.periods where tenant = $1) + interval '1 month',
-    '1 month') as m (period)
-where not exists (
-    select from billing.periods p
-    where p.tenant = $1 and p.period = m.period and p.status = 'closed')"""
-_ADJUST: Final = """
-insert into billing.adjustments
-    (adjustment_id, tenant, period, microusd, reason, reference, made_at)
-values ($1, $2, $3, $4, $5, $6, $7)"""
 _INVOICE_COLUMNS: Final = (
     "tenant, period, number, usage_microusd, subtotal_microusd, credit_microusd, due_microusd, "
     "events_seq, issued_at"
@@ -162,6 +150,11 @@ class PostgresInvoices:
         return [Cut(**dict(row)) for row in await self._postgres.fetch(_CUTS, tenant)]
 
 
+def month_reader(connection: Any, tenant: str) -> MonthReader:
+    """One tenant's months as the transaction on `connection` sees them."""
+    return _Reader(connection, tenant)
+
+
 class _Reader:
     """A `MonthReader` on one connection."""
 
@@ -209,6 +202,10 @@ class _Closing(_Reader):
         super().__init__(connection, cut.tenant)
         self._period = cut.period
 
+    @property
+    def credits(self) -> CreditTransaction:
+        return credit_transaction(self._connection)
+
     async def lock(self) -> bool:
         """Whether the month is there to be closed; its terms, credits and usage stand still then.
 
@@ -252,33 +249,6 @@ class _Closing(_Reader):
             [kind for _, kind in uses],
             [use.microusd for use, _ in uses],
         )
-
-    async def carry(self, adjustment: Adjustment, at: datetime) -> None:
-        period = await self._connection.fetchval(_NEXT_OPEN, self._tenant, self._period)
-        given = Transfer(
-            tenant=self._tenant,
-            period=period,
-            kind="adjustment",
-            debit=Account.ADJUSTMENTS,
-            credit=Account.RECEIVABLE,
-            microusd=-adjustment.amount_microusd,
-            reference=adjustment.reason,
-            at=at,
-        )
-        await self._connection.execute(
-            _ADJUST,
-            uuid.UUID(given.id),
-            self._tenant,
-            period,
-            adjustment.amount_microusd,
-            adjustment.reason,
-            adjustment.reason,
-            at,
-        )
-        await post(self._connection, [given])
-
-    async def post(self, transfers: Sequence[Transfer]) -> None:
-        await post(self._connection, transfers)
 
     async def receivable(self) -> int:
         found = await balances(self._connection, self._tenant, self._period)

@@ -18,6 +18,7 @@ from penstock_billing.domain.rating import RatedMonth, rate
 from penstock_billing.ports.credits import CreditUse, Grant
 from penstock_billing.ports.invoices import Adjustment, MonthRecords
 from penstock_billing.ports.ledger import Account, Transfer
+from penstock_shared.contracts.credits import AdjustmentMade
 from penstock_shared.contracts.invoices import Invoice, InvoiceLine, LineKind, first_day
 
 _POSTED_AT_CLOSING: Final = frozenset(
@@ -84,12 +85,15 @@ def issued(invoice: Invoice, at: datetime) -> Invoice:
     return invoice.model_copy(update={"number": number, "issued_at": at})
 
 
-def carried_over(drawn: DrawnUp) -> Adjustment:
-    """What the next month begins with, where something is carried."""
-    month = drawn.invoice.month
-    return Adjustment(
-        reason=f"Carried from {month}",
-        amount_microusd=-drawn.carried_microusd,
+def carried_over(drawn: DrawnUp, to_month: date, at: datetime) -> AdjustmentMade:
+    """The correction with which that month begins, where something is carried."""
+    return AdjustmentMade(
+        tenant=drawn.invoice.tenant,
+        month=f"{to_month:%Y-%m}",
+        microusd=-drawn.carried_microusd,
+        reason=_carried_from(drawn),
+        reference=_carried_from(drawn),
+        made_at=at,
     )
 
 
@@ -147,7 +151,12 @@ def _credit_line(rated: RatedMonth, use: CreditUse) -> InvoiceLine:
 def _with_carried(month: MonthRecords, before: DrawnUp) -> MonthRecords:
     if not before.carried_microusd:
         return month
-    return replace(month, adjustments=(*month.adjustments, carried_over(before)))
+    carried = Adjustment(_carried_from(before), -before.carried_microusd)
+    return replace(month, adjustments=(*month.adjustments, carried))
+
+
+def _carried_from(drawn: DrawnUp) -> str:
+    return f"Carried from {drawn.invoice.month}"
 
 
 def _expired(grants: Iterable[Grant], on: date) -> Iterator[CreditUse]:

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from penstock_billing import metrics
 from penstock_billing.domain.announcements import Act, tell_billing
+from penstock_billing.domain.credits import adjustment_transfer
 from penstock_billing.domain.invoicing import DrawnUp, carried_over, draw_up, issued, postings
 from penstock_billing.domain.plans import month_start, next_month
 from penstock_billing.handlers.commands import Verb, parse_command
@@ -134,13 +135,22 @@ class Closing:
                 await month.issue(invoice)
                 await month.enqueue([tell_billing(_told(invoice), act)])
             await month.use_credits(drawn.uses, drawn.expired)
-            await month.post(list(postings(drawn, act.at)))
+            await month.credits.post(list(postings(drawn, act.at)))
             if drawn.carried_microusd:
-                await month.carry(carried_over(drawn), act.at)
+                await _carry(month, drawn, act)
             await _require_agreement(month, drawn)
             await month.close(act.at)
         metrics.PERIODS_CLOSED.labels("invoiced" if drawn.invoice.lines else "empty").inc()
         log().info("period.closed", tenant=cut.tenant, period=str(cut.period))
+
+
+async def _carry(month: MonthClosing, drawn: DrawnUp, act: Act) -> None:
+    """What the tenant is still owed is on its next invoice."""
+    after = next_month(first_day(drawn.invoice.month))
+    to_month = await month.credits.open_month(drawn.invoice.tenant, after)
+    carried = carried_over(drawn, to_month, act.at)
+    await month.credits.add_adjustment(carried)
+    await month.credits.post([adjustment_transfer(carried)])
 
 
 async def _require_agreement(month: MonthClosing, drawn: DrawnUp) -> None:

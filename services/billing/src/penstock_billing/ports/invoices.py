@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
 
-from penstock_billing.ports.credits import CreditUse, Grant
-from penstock_billing.ports.ledger import Transfer
+from penstock_billing.ports.credits import CreditTransaction, CreditUse, Grant
 from penstock_billing.ports.outbox import OutboxEntry
 from penstock_billing.ports.usage import Position
 from penstock_shared.contracts.invoices import Invoice
@@ -91,20 +90,17 @@ class MonthReader(Protocol):
 class MonthClosing(MonthReader, Protocol):
     """One tenant's month in the transaction that closes it. Nobody else changes its terms now."""
 
+    @property
+    def credits(self) -> CreditTransaction:
+        """Corrections and the ledger, within the same transaction."""
+        ...
+
     async def issue(self, invoice: Invoice) -> None:
         """Write it with its lines."""
         ...
 
     async def use_credits(self, paid: Sequence[CreditUse], expired: Sequence[CreditUse]) -> None:
         """Take from the grants what pays for the month, and what is gone with it."""
-        ...
-
-    async def carry(self, adjustment: Adjustment, at: datetime) -> None:
-        """Put it on the next month's invoice."""
-        ...
-
-    async def post(self, transfers: Sequence[Transfer]) -> None:
-        """Write these to the ledger."""
         ...
 
     async def receivable(self) -> int:
