@@ -34,6 +34,12 @@ class Account:
     """While something that fell due earlier is done: when that was."""
     identifiers: dict[str, Object] = field(default_factory=dict)
     """The last meter event of each identifier."""
+    received: list[Object] = field(default_factory=list)
+    """Meter events that were not processed yet."""
+    cancelled: set[str] = field(default_factory=set)
+    """Identifiers of meter events that were taken back."""
+    metering_lag_s: int = 0
+    """How long meter events are not processed: "summaries might not immediately reflect" them."""
 
     def now(self, test_clock: str | None = None) -> int:
         """The time of an object: a test clock's, if it stands on one.

@@ -6,10 +6,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from tests.support.stripe_fake.account import Account
 from tests.support.stripe_fake.store import Object
+
+STREAM: Final = "/meter-events"
+"""Where https://meter-events.stripe.com is found here: an address of its own, as there."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 from tests.support.stripe_fake.account import API_VERSION, Account, Cause
-from tests.support.stripe_fake.call import Call, Rule
+from tests.support.stripe_fake.call import STREAM, Call, Rule
 from tests.support.stripe_fake.expansion import expand
 from tests.support.stripe_fake.failures import Failure, broken, too_many
 from tests.support.stripe_fake.faults import Fault, Faults, Kind
@@ -28,8 +28,6 @@ from tests.support.stripe_fake.schedule import catch_up
 
 _RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER on, for no time: the close is a reset (socket(7))."""
-STREAM: Final = "/meter-events"
-"""Where https://meter-events.stripe.com is found here: an address of its own, as there."""
 
 
 @dataclass
@@ -124,9 +122,11 @@ class Front:
     ) -> Call:
         token = _bearer(request)
         if "/v2/" in path:
-            given = _json(body) if request.method == "POST" else decode_form(request.url.query)
-            read = checked_json if request.method == "POST" else checked
-            return Call(path, names, read(rule.params, given), token)
+            if request.method == "POST":
+                return Call(path, names, checked_json(rule.params, _json(body)), token)
+            given = decode_form(request.url.query)
+            place = {"page": given.pop("page")} if "page" in given else {}
+            return Call(path, names, {**checked(rule.params, given), **place}, token)
         text = body if request.method == "POST" else request.url.query
         return Call(path, names, checked(rule.params, decode_form(text)), token)
 
@@ -178,7 +178,8 @@ def _bearer(request: Request) -> str:
 
 def _check_version(request: Request) -> None:
     """A client that pins a version sends it (https://docs.stripe.com/api/versioning)."""
-    asked = request.headers.get("stripe-version", API_VERSION)
+    fallback = None if "/v2/" in request.url.path else API_VERSION  # v2 always wants it
+    asked = request.headers.get("stripe-version", fallback)
     if asked != API_VERSION:
         raise Failure(400, f"Invalid Stripe API version: {asked}", saved=False)
 

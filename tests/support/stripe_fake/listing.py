@@ -53,10 +53,11 @@ def sublist(objects: list[Object], url: str) -> Object:
 
 
 def _fits(one: Object, filters: dict[str, Any]) -> bool:
-    return all(_matches(one.get(name), wanted) for name, wanted in filters.items())
+    return all(matches(one.get(name), wanted) for name, wanted in filters.items())
 
 
-def _matches(value: Any, wanted: Any) -> bool:
+def matches(value: Any, wanted: Any) -> bool:
+    """Equal, one of a list, or within bounds."""
     if isinstance(wanted, dict):
         return value is not None and all(_BOUNDS[name](value, to) for name, to in wanted.items())
     if isinstance(wanted, list):

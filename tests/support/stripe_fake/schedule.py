@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from tests.support.stripe_fake import collection
 from tests.support.stripe_fake.account import Account
 from tests.support.stripe_fake.failures import Failure
+from tests.support.stripe_fake.metering import process
 from tests.support.stripe_fake.store import Object
 from tests.support.stripe_fake.subscriptions import GRACE_S, period_end, renew
 
@@ -21,6 +22,7 @@ def catch_up(account: Account, test_clock: str | None = None, until: int | None 
 
     Everything of one clock: the account's, or a test clock that is advanced.
     """
+    process(account)
     limit = account.now(test_clock) if until is None else until
     while (due := min(_all_due(account, test_clock), key=lambda one: one[0], default=None)) and (
         due[0] <= limit

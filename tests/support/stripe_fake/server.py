@@ -24,13 +24,17 @@ from tests.support.stripe_fake import (
     payments,
     refunds,
     subscriptions,
+    thin,
 )
 from tests.support.stripe_fake.account import Account
+from tests.support.stripe_fake.call import STREAM
 from tests.support.stripe_fake.clock import Clock
 from tests.support.stripe_fake.faults import Faults
-from tests.support.stripe_fake.front import STREAM, Front
+from tests.support.stripe_fake.front import Front
 from tests.support.stripe_fake.idempotency import Keys
 from tests.support.stripe_fake.limits import Limits
+from tests.support.stripe_fake.refunds import settle
+from tests.support.stripe_fake.schedule import catch_up
 from tests.support.stripe_fake.store import Store
 from tests.support.stripe_fake.webhooks import Webhooks
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -51,6 +55,7 @@ _PARTS: Final = (
     payments,
     refunds,
     subscriptions,
+    thin,
 )
 _RULES: Final = tuple(rule for part in _PARTS for rule in part.RULES)
 
@@ -96,6 +101,16 @@ class StripeFake:
     def addresses(self) -> BaseAddresses:
         """For `StripeClient(base_addresses=...)`."""
         return {"api": self.url, "files": self.url, "meter_events": self.url + STREAM}
+
+    def catch_up(self) -> None:
+        """Do what has fallen due, which otherwise the next request does."""
+        with self.lock:
+            catch_up(self.account)
+
+    def settle_refunds(self) -> None:
+        """Let the banks answer for refunds."""
+        with self.lock:
+            settle(self.account)
 
     def client(self, retries: int = 0) -> stripe.StripeClient:
         """A client of the real package; asynchronous calls go through httpx."""
