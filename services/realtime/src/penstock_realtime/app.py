@@ -19,7 +19,7 @@ from penstock_realtime import metrics
 from penstock_realtime.adapters.guarded_fetch import GuardedFetch
 from penstock_realtime.adapters.identity_providers import OpenIdProviders
 from penstock_realtime.adapters.memory_sessions import MemorySessions
-from penstock_realtime.adapters.nats_accounts import NatsAccountDesk
+from penstock_realtime.adapters.nats_accounts import NatsAccountDesk, NatsBillingDesk
 from penstock_realtime.adapters.nats_auth import CalloutCodec
 from penstock_realtime.adapters.nats_disconnect import NatsDisconnector
 from penstock_realtime.adapters.nats_event_log import (
@@ -46,8 +46,10 @@ from penstock_realtime.http.embeddings import EmbeddingsApi
 from penstock_realtime.http.feedback import FeedbackApi
 from penstock_realtime.http.front import Front
 from penstock_realtime.http.generation import Generations
+from penstock_realtime.http.invoices import InvoicesApi
 from penstock_realtime.http.keys import KeysApi
 from penstock_realtime.http.models import ModelsApi
+from penstock_realtime.http.organization import OrganizationApi
 from penstock_realtime.http.origins import OriginGate, parse_origins
 from penstock_realtime.http.protocol import WireLimits, server_options
 from penstock_realtime.http.responses import ResponsesApi
@@ -331,6 +333,8 @@ class App:
             embeddings=EmbeddingsApi(generations, mirrors.models),
             models=ModelsApi(authentication, mirrors.models),
             keys=KeysApi(authentication, NatsAccountDesk(broker)),
+            organization=OrganizationApi(authentication, NatsBillingDesk(broker)),
+            invoices=InvoicesApi(authentication, NatsBillingDesk(broker)),
             sockets=sockets,
         )
         gate = OriginGate(api, parse_origins(settings.allowed_origins))

@@ -479,6 +479,19 @@ class AccountDesk(Protocol):
         ...
 
 
+class BillingDesk(Protocol):
+    """Billing, which knows what was used and what it costs."""
+
+    async def ask(self, verb: str, question: BaseModel, answer: type[A]) -> A:
+        """Answer one question.
+
+        Raises:
+            PenstockError: there is no answer to it.
+            UnavailableError: billing does not answer.
+        """
+        ...
+
+
 class ModelCatalogue(Protocol):
     """The models that are served."""
 

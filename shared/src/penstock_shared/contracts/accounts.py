@@ -67,7 +67,7 @@ def hash_api_key(secret: str) -> str:
 class Role(StrEnum):
     """What a tenant's people and programs may do (I8: always within their tenant)."""
 
-    ADMIN = "admin"  # what members may, and the tenant's keys
+    ADMIN = "admin"  # what members may; the tenant's keys, usage and invoices
     MEMBER = "member"  # make, read, cancel and delete responses
     READ_ONLY = "read-only"
 

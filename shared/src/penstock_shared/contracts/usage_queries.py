@@ -18,7 +18,7 @@ from penstock_shared.contracts.models import ModelKind
 MAX_BUCKETS: Final = 1_440
 MAX_ROWS: Final = 1_000
 """Of one page, in all its buckets: an answer is one message."""
-EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 
 

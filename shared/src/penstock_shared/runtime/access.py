@@ -33,6 +33,7 @@ class Permission(StrEnum):
     READ = "read"  # models, responses
     WRITE = "write"  # make, cancel and delete responses
     KEYS = "keys"  # list, make, rotate and revoke the tenant's API keys
+    BILLING = "billing"  # what the tenant used, what it costs, its invoices
 
 
 _MAY: Final[dict[Role, frozenset[Permission]]] = {

@@ -1,4 +1,4 @@
-"""Commands about accounts, to billing by request/reply."""
+"""Commands and questions to billing by request/reply: accounts, and what was used and costs."""
 
 from __future__ import annotations
 
@@ -24,12 +24,18 @@ _MEANING: Final[dict[str, type[PermanentError]]] = {
     "key_has_ended": ConflictError,
     "too_many_keys": ConflictError,
     "invalid_schema": PermanentError,
+    "invalid_page": PermanentError,
+    "month_not_begun": ConflictError,
+    "invoice_not_found": NotFoundError,
 }
 A = TypeVar("A", bound=BaseModel)
 
 
 class NatsAccountDesk:
     """`AccountDesk` over NATS. Asked once: a command that is repeated may be done twice."""
+
+    _trouble = "Accounts cannot be changed or listed at the moment: look at them, then again."
+    _code = "accounts_unavailable"
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -43,24 +49,36 @@ class NatsAccountDesk:
         """
         try:
             msg = await self._broker.client.request(
-                subjects.accounts(verb), question.model_dump_json().encode(), timeout=_TIMEOUT_S
+                self._subject(verb), question.model_dump_json().encode(), timeout=_TIMEOUT_S
             )
-            return _parse(msg.data, answer)
+            return self._parse(msg.data, answer)
         except (nats.errors.Error, TimeoutError, OSError, ValidationError) as error:
-            text = "Accounts cannot be changed or listed at the moment: look at them, then again."
-            raise UnavailableError(text, code="accounts_unavailable") from error
+            raise UnavailableError(self._trouble, code=self._code) from error
+
+    @staticmethod
+    def _subject(verb: str) -> str:
+        return subjects.accounts(verb)
+
+    def _parse(self, raw: bytes, answer: type[A]) -> A:
+        try:
+            return answer.model_validate_json(raw)
+        except ValidationError:
+            error = ErrorReply.model_validate_json(raw).error
+        raise self._refusal(error.code, error.message, error.param)
+
+    def _refusal(self, code: str, message: str, param: str | None) -> PenstockError:
+        kind = _MEANING.get(code)
+        if kind is None:
+            return UnavailableError(self._trouble, code=code)
+        return kind(message, code=code, param=param)
 
 
-def _parse(raw: bytes, answer: type[A]) -> A:
-    try:
-        return answer.model_validate_json(raw)
-    except ValidationError:
-        error = ErrorReply.model_validate_json(raw).error
-    raise _refusal(error.code, error.message, error.param)
+class NatsBillingDesk(NatsAccountDesk):
+    """`BillingDesk` over NATS: questions only, which may be asked again."""
 
+    _trouble = "Usage and invoices cannot be read at the moment: ask again."
+    _code = "billing_unavailable"
 
-def _refusal(code: str, message: str, param: str | None) -> PenstockError:
-    kind = _MEANING.get(code)
-    if kind is None:
-        return UnavailableError("Accounts cannot be changed or listed at the moment.", code=code)
-    return kind(message, code=code, param=param)
+    @staticmethod
+    def _subject(verb: str) -> str:
+        return subjects.billing(verb)

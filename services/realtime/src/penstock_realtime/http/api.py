@@ -15,8 +15,10 @@ from penstock_realtime.http.documents.api import DocumentsApi
 from penstock_realtime.http.embeddings import EmbeddingsApi
 from penstock_realtime.http.errors import on_bug, on_http_error, on_penstock_error
 from penstock_realtime.http.feedback import FeedbackApi
+from penstock_realtime.http.invoices import InvoicesApi
 from penstock_realtime.http.keys import KeysApi
 from penstock_realtime.http.models import ModelsApi
+from penstock_realtime.http.organization import OrganizationApi
 from penstock_realtime.http.responses import ResponsesApi
 from penstock_realtime.http.retrieval import RetrievalApi
 from penstock_realtime.http.sockets import Sockets
@@ -35,6 +37,8 @@ def build_api(
     embeddings: EmbeddingsApi,
     models: ModelsApi,
     keys: KeysApi,
+    organization: OrganizationApi,
+    invoices: InvoicesApi,
     sockets: Sockets,
 ) -> ASGIApp:
     """OpenAI's paths below `/v1`. Cross-origin requests stay refused: no CORS header is sent."""
@@ -53,6 +57,13 @@ def build_api(
         Route("/v1/api_keys", keys.create_key, methods=["POST"]),
         Route("/v1/api_keys/{key_id}", keys.delete_key, methods=["DELETE"]),
         Route("/v1/api_keys/{key_id}/rotate", keys.rotate_key, methods=["POST"]),
+        Route(
+            "/v1/organization/usage/completions", organization.usage_completions, methods=["GET"]
+        ),
+        Route("/v1/organization/usage/embeddings", organization.usage_embeddings, methods=["GET"]),
+        Route("/v1/organization/costs", organization.costs, methods=["GET"]),
+        Route("/v1/billing/invoice/preview", invoices.preview_invoice, methods=["GET"]),
+        Route("/v1/billing/invoices", invoices.list_invoices, methods=["GET"]),
         Route("/v1/models", models.list_models, methods=["GET"]),
         Route("/v1/models/{model:path}", models.retrieve_model, methods=["GET"]),
     ]

@@ -123,12 +123,16 @@ def _body(body: Body | type[BaseModel], schemas: Schemas) -> dict[str, Any]:
 
 def _parameters(operation: Operation, path: str, schemas: Schemas) -> list[dict[str, Any]]:
     found = [
-        _parameter(name, "path", _id_schema(name, schemas))
+        _parameter(name, "path", _id_schema(name, schemas), required=True)
         for name in _PATH_PARAMETER.findall(path)
     ]
     if operation.query is not None:
-        query = schemas.of(operation.query)["properties"]
-        found += [_parameter(name, "query", schema) for name, schema in query.items()]
+        query = schemas.of(operation.query)
+        needed = query.get("required", ())
+        found += [
+            _parameter(name, "query", schema, required=name in needed)
+            for name, schema in query["properties"].items()
+        ]
     if isinstance(operation.body, Body):
         key = {"type": "string", "maxLength": 255}
         found.append(_parameter("Idempotency-Key", "header", key))
@@ -141,8 +145,8 @@ def _id_schema(name: str, schemas: Schemas) -> Schema:
     return {"type": "string", "minLength": 1, "maxLength": 63}
 
 
-def _parameter(name: str, place: str, schema: Schema) -> dict[str, Any]:
-    return {"name": name, "in": place, "required": place == "path", "schema": schema}
+def _parameter(name: str, place: str, schema: Schema, *, required: bool = False) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": required, "schema": schema}
 
 
 def _errors(schema: Schema) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from penstock_realtime.domain.chat_request import CHAT_PARAMETERS, ChatBody
 from penstock_realtime.domain.create_request import CREATE_PARAMETERS, CreateBody
 from penstock_realtime.domain.embedding_request import EMBEDDING_PARAMETERS, EmbeddingBody
+from penstock_realtime.domain.usage_request import CostsQuery, UsageQuery
 from penstock_realtime.http.documents.answers import (
     DeletedKey,
     DeletedResponse,
@@ -22,6 +23,13 @@ from penstock_realtime.http.documents.answers import (
     NewKey,
     Response,
 )
+from penstock_realtime.http.documents.billing_answers import (
+    CompletionsPage,
+    CostsPage,
+    EmbeddingsPage,
+    InvoicePage,
+    TenantInvoice,
+)
 from penstock_realtime.http.documents.chat_answers import ChatCompletion, ChatCompletionChunk
 from penstock_realtime.http.documents.chat_inputs import ChatParameters
 from penstock_realtime.http.documents.events import RESPONSE_EVENTS, StreamError
@@ -32,6 +40,7 @@ from penstock_realtime.http.documents.inputs import (
 )
 from penstock_realtime.http.documents.schemas import Body
 from penstock_realtime.http.feedback import FeedbackBody
+from penstock_realtime.http.invoices import InvoicesQuery, PreviewQuery
 from penstock_realtime.http.keys import CreateKeyBody, KeysQuery, RotateKeyBody
 from penstock_realtime.http.retrieval import ItemsQuery
 from penstock_shared.contracts.errors import ErrorReply
@@ -131,6 +140,37 @@ OPERATIONS: Final = {
         NewKey,
         errors=(*_UNREADABLE, 404, 409),
         body=RotateKeyBody,
+    ),
+    "usage_completions": Operation(
+        "getCompletionsUsage",
+        "Usage of completions over time",
+        CompletionsPage,
+        errors=(400,),
+        query=UsageQuery,
+    ),
+    "usage_embeddings": Operation(
+        "getEmbeddingsUsage",
+        "Usage of embeddings over time",
+        EmbeddingsPage,
+        errors=(400,),
+        query=UsageQuery,
+    ),
+    "costs": Operation(
+        "getCosts",
+        "What usage cost over time; fees and credits are on the invoice",
+        CostsPage,
+        errors=(400,),
+        query=CostsQuery,
+    ),
+    "preview_invoice": Operation(
+        "previewInvoice",
+        "The invoice, if the month ended now",
+        TenantInvoice,
+        errors=(400, 409),
+        query=PreviewQuery,
+    ),
+    "list_invoices": Operation(
+        "listInvoices", "List the issued invoices", InvoicePage, errors=(400,), query=InvoicesQuery
     ),
     "list_models": Operation("listModels", "List the models", ModelList),
     "retrieve_model": Operation("retrieveModel", "Retrieve a model", Model, errors=(404,)),
