@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from penstock_shared.runtime.settings import ServiceSettings
@@ -56,8 +56,34 @@ class Settings(ServiceSettings):
     """How often providers are asked for webhooks that they could not deliver."""
     notice_interval_s: Seconds = 5.0
     """How often stored webhooks are looked at, besides when one arrives."""
+    braintree_merchant_id: str | None = None
+    """None: nothing is collected through Braintree."""
+    braintree_public_key: str | None = None
+    braintree_private_key: SecretStr | None = None
+    braintree_environment: Literal["sandbox", "production"] = "sandbox"
+    braintree_merchant_account_id: str | None = None
+    """One that settles in US dollars; None: the default one does."""
+    braintree_url: str | None = None
+    """Another address than Braintree's own: for tests."""
+    payments_interval_s: Seconds = 5.0
+    """How often it is looked for invoices to collect, and for payments and refunds to see to."""
+    dunning_grace_days: Annotated[int, Field(ge=6, le=365)] = 7
+    """From the first failure: until then it is tried again, on the days 1, 3 and 5."""
+    dunning_suspend_days: Annotated[int, Field(ge=7, le=730)] = 14
+    """From the first failure: then nothing more is accepted from the tenant until it pays."""
     webhook_host: str = "127.0.0.1"
     webhook_port: int = 0
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        keys = (self.braintree_merchant_id, self.braintree_public_key, self.braintree_private_key)
+        if any(keys) and not all(keys):
+            msg = "Braintree needs its merchant id, public key and private key: set all or none"
+            raise ValueError(msg)
+        if self.dunning_suspend_days <= self.dunning_grace_days:
+            msg = "a tenant is suspended after its grace has begun: raise dunning_suspend_days"
+            raise ValueError(msg)
+        return self
 
     @field_validator("stripe_webhook_secrets", mode="before")
     @classmethod

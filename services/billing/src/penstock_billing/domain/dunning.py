@@ -18,14 +18,17 @@ from penstock_shared.contracts.payments import Standing
 _WORSE: Final = (Standing.PAST_DUE, Standing.GRACE, Standing.SUSPENDED)
 
 
+RETRY_AFTER: Final = (timedelta(days=1), timedelta(days=3), timedelta(days=5))
+
+
 @dataclass(frozen=True, slots=True)
 class DunningTerms:
     """How long we are patient, counted from the first failure."""
 
-    retry_after: tuple[timedelta, ...]
-    """When it is tried again, ascending."""
     grace_after: timedelta
     suspend_after: timedelta
+    retry_after: tuple[timedelta, ...] = RETRY_AFTER
+    """When it is tried again, ascending."""
 
 
 def situation(
