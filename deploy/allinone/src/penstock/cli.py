@@ -7,7 +7,9 @@ import typer
 from penstock import __version__
 from penstock.commands import (
     audit,
+    credits,
     dead,
+    invoice,
     keys,
     models,
     plans,
@@ -21,7 +23,22 @@ from penstock.commands import (
 )
 from penstock.errors import OperatorError
 
-COMMANDS = (up, ps, tenants, keys, models, router, plans, quotas, usage, audit, dead, scaled_object)
+COMMANDS = (
+    up,
+    ps,
+    tenants,
+    keys,
+    models,
+    router,
+    plans,
+    credits,
+    quotas,
+    usage,
+    invoice,
+    audit,
+    dead,
+    scaled_object,
+)
 
 
 def build_app() -> typer.Typer:

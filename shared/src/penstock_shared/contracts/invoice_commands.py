@@ -27,7 +27,7 @@ class ListInvoices(_Question):
     """The issued ones, latest first."""
 
     before: Month | None = None
-    limit: Annotated[int, Field(ge=1, le=120)] = 24
+    limit: Annotated[int, Field(ge=1, le=36)] = 12
 
 
 class ShowInvoice(_Question):

@@ -49,8 +49,8 @@ def register(app: typer.Typer) -> None:
 
 def dollars(amount_microusd: int) -> str:
     """Write micro-dollars as dollars, every digit of them: 1234 is $0.001234."""
-    whole, fraction = divmod(amount_microusd, _MICROUSD_PER_USD)
-    return f"${whole:,}.{fraction:06}"
+    whole, fraction = divmod(abs(amount_microusd), _MICROUSD_PER_USD)
+    return f"{'-' if amount_microusd < 0 else ''}${whole:,}.{fraction:06}"
 
 
 def _row(row: UsageRow) -> tuple[str, ...]:
