@@ -7,7 +7,7 @@ import typer
 from penstock import __version__
 from penstock.commands import (
     audit,
-    credits,
+    credit,
     dead,
     invoice,
     keys,
@@ -31,7 +31,7 @@ COMMANDS = (
     models,
     router,
     plans,
-    credits,
+    credit,
     quotas,
     usage,
     invoice,

@@ -23,11 +23,15 @@ Examples:
 
   penstock quotas show acme --json
 """
+_SOFT = "soft:"
 _NAMES = ", ".join(f"{unit.value}/{period.value}" for unit in QuotaUnit for period in QuotaPeriod)
 
 QuotaOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="UNIT/PERIOD=LIMIT", help=f"A quota, for {_NAMES}; repeatable."),
+    typer.Option(
+        metavar="UNIT/PERIOD=LIMIT",
+        help=f"A quota, for {_NAMES}; repeatable. As soft:UNIT/PERIOD=LIMIT it refuses nothing.",
+    ),
 ]
 NoQuotaOption = Annotated[
     list[str] | None,
@@ -80,10 +84,11 @@ def changed(
 
 
 def _parse(text: str, typed: str) -> Quota:
-    name, _, limit = text.partition("=")
+    name, _, limit = text.removeprefix(_SOFT).partition("=")
     unit, _, period = name.partition("/")
+    fields = {"unit": unit, "period": period, "limit": limit, "soft": text.startswith(_SOFT)}
     try:
-        return Quota.model_validate({"unit": unit, "period": period, "limit": limit})
+        return Quota.model_validate(fields)
     except ValidationError as error:
         raise OperatorError(
             f"{typed!r} is no quota.",
@@ -92,7 +97,7 @@ def _parse(text: str, typed: str) -> Quota:
 
 
 def _name(quota: Quota) -> str:
-    return f"{quota.unit.value}/{quota.period.value}"
+    return f"{_SOFT if quota.soft else ''}{quota.unit.value}/{quota.period.value}"
 
 
 def _row(state: QuotaState) -> tuple[str, ...]:

@@ -34,7 +34,8 @@ _UPDATE_HELP = """Change a tenant's terms: only what is named changes, at once a
 A limit of 0 is lifted. A suspended tenant loses its connections and is refused everywhere.
 
 A --quota takes the place of the one with the same unit and period, and what was used in the period
-counts; the others stay. --no-quota lifts one.
+counts; the others stay. --no-quota lifts one. A soft quota refuses nothing: like every other, it is
+told in the event log when 50, 80 and 100 % of it are used.
 
 The file of --identity-providers holds a JSON list of the OpenID providers whose tokens are taken
 in place of API keys: [{"issuer": "https://id.acme.example", "audiences": ["penstock"],
@@ -46,6 +47,8 @@ Examples:
   penstock tenants update acme --tokens-per-minute 200000 --user-requests-per-minute 60
 
   penstock tenants update acme --quota tokens/day=1000000 --no-quota requests/month
+
+  penstock tenants update acme --quota soft:microusd/month=50000000
 
   penstock tenants update acme --identity-providers acme-providers.json
 
