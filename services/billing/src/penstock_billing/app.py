@@ -17,6 +17,7 @@ from penstock_billing.adapters.nats_models import NatsModels
 from penstock_billing.adapters.nats_position import NatsEventPosition
 from penstock_billing.adapters.nats_publisher import NatsEntryPublisher
 from penstock_billing.adapters.postgres_accounts import PostgresAccounts
+from penstock_billing.adapters.postgres_invoices import PostgresInvoices
 from penstock_billing.adapters.postgres_outbox import PostgresOutbox
 from penstock_billing.adapters.postgres_plans import PostgresPlans
 from penstock_billing.adapters.postgres_reads import PostgresUsageReads
@@ -28,6 +29,7 @@ from penstock_billing.adapters.postgres_roles import (
 from penstock_billing.adapters.postgres_usage import PostgresUsage
 from penstock_billing.handlers.accounts import AccountCommands
 from penstock_billing.handlers.commands import CommandDesk, Verb
+from penstock_billing.handlers.invoices import InvoiceQuestions
 from penstock_billing.handlers.plans import PlanCommands
 from penstock_billing.handlers.reads import UsageQuestions
 from penstock_billing.handlers.reconcile import Reconciler
@@ -138,8 +140,11 @@ class App:
         self._spawn(relay.run(settings.relay_interval_s), "outbox-relay")
         self._spawn(reconciler.run(settings.reconcile_interval_s), "reconcile")
         await self._serve(replies, subjects.EVERY_ACCOUNTS, accounts.verbs)
-        reads = UsageQuestions(PostgresUsageReads(await self._connect_reads(), postgres))
-        await self._serve(replies, subjects.EVERY_BILLING, {**plans.verbs, **reads.verbs})
+        reads = await self._connect_reads()
+        usage = UsageQuestions(PostgresUsageReads(reads, postgres))
+        invoices = InvoiceQuestions(PostgresInvoices(postgres, reads), NatsEventPosition(broker))
+        money = {**plans.verbs, **usage.verbs, **invoices.verbs}
+        await self._serve(replies, subjects.EVERY_BILLING, money)
 
     async def _connect_reads(self) -> TenantPostgres:
         """For tenants' questions; closed with everything else."""
