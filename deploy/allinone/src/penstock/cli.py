@@ -12,6 +12,7 @@ from penstock.commands import (
     invoice,
     keys,
     models,
+    payments,
     plans,
     ps,
     quotas,
