@@ -17,6 +17,7 @@ from penstock_billing.adapters.nats_models import NatsModels
 from penstock_billing.adapters.nats_position import NatsEventPosition
 from penstock_billing.adapters.nats_publisher import NatsEntryPublisher
 from penstock_billing.adapters.postgres_accounts import PostgresAccounts
+from penstock_billing.adapters.postgres_credits import PostgresCredits
 from penstock_billing.adapters.postgres_invoices import PostgresInvoices
 from penstock_billing.adapters.postgres_outbox import PostgresOutbox
 from penstock_billing.adapters.postgres_plans import PostgresPlans
@@ -26,14 +27,17 @@ from penstock_billing.adapters.postgres_roles import (
     connect_platform,
     migrate_billing,
 )
+from penstock_billing.adapters.postgres_thresholds import PostgresThresholds
 from penstock_billing.adapters.postgres_usage import PostgresUsage
 from penstock_billing.handlers.accounts import AccountCommands
 from penstock_billing.handlers.commands import CommandDesk, Verb
+from penstock_billing.handlers.credits import CreditCommands
 from penstock_billing.handlers.invoices import InvoiceQuestions
 from penstock_billing.handlers.plans import PlanCommands
 from penstock_billing.handlers.reads import UsageQuestions
 from penstock_billing.handlers.reconcile import Reconciler
 from penstock_billing.handlers.relay import OutboxRelay
+from penstock_billing.handlers.thresholds import Thresholds
 from penstock_billing.handlers.usage import UsageDesk, UsageIngest
 from penstock_billing.settings import Settings
 from penstock_shared.contracts import subjects
@@ -143,7 +147,8 @@ class App:
         reads = await self._connect_reads()
         usage = UsageQuestions(PostgresUsageReads(reads, postgres))
         invoices = InvoiceQuestions(PostgresInvoices(postgres, reads), NatsEventPosition(broker))
-        money = {**plans.verbs, **usage.verbs, **invoices.verbs}
+        credit = CreditCommands(PostgresCredits(postgres), relay)
+        money = {**plans.verbs, **credit.verbs, **usage.verbs, **invoices.verbs}
         await self._serve(replies, subjects.EVERY_BILLING, money)
 
     async def _connect_reads(self) -> TenantPostgres:
@@ -188,6 +193,8 @@ class App:
         self._spawn(ingest.run(consumer, settings.batch_limit, settings.batch_linger_s), "ingest")
         desk = UsageDesk(ledger, position)
         self._spawn(desk.watch(settings.position_interval_s), "position")
+        thresholds = Thresholds(PostgresThresholds(postgres), self._clock, IdSource(self._clock))
+        self._spawn(thresholds.run(settings.thresholds_interval_s), "thresholds")
         await replies.serve(subjects.usage_query(), lambda msg: desk.on_query(msg.data))
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:

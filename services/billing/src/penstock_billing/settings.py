@@ -32,8 +32,12 @@ class Settings(ServiceSettings):
     """How often the outbox is looked at, besides after every act."""
     reconcile_interval_s: Seconds = 30.0
     """How often the buckets are compared with Postgres."""
+    reconciliation_interval_s: Seconds = 300.0
+    """How often event log, usage, sums, ledger, invoices and Stripe's meter are compared."""
     position_interval_s: Seconds = 5.0
     """How often the consumer's lag is read for the metrics."""
+    thresholds_interval_s: Seconds = 1.0
+    """How often it is looked for quotas of which so much is used that it is told."""
     closing_interval_s: Seconds = 60.0
     """How often it is looked for months that are over."""
     closing_grace_s: Seconds = 7_200.0
