@@ -32,6 +32,7 @@ COMMANDS = (
     models,
     router,
     plans,
+    payments,
     credit,
     quotas,
     usage,
