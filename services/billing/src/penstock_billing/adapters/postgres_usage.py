@@ -127,6 +127,10 @@ class PostgresUsage:
         """Whether EVENTS is to be read again from its beginning (I9)."""
         return bool(await self._postgres.fetchval(_REQUESTED))
 
+    async def empty(self) -> None:
+        """Forget all usage: sums go, the ledger posts it back, and a rebuild is asked for."""
+        await self._postgres.fetch("truncate billing.usage")
+
     async def rebuild_begun(self, until_seq: int) -> None:
         """The consumer stands at the beginning: what was asked for is done at `until_seq`."""
         await self._postgres.fetch(_BEGUN, until_seq)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from penstock_billing import metrics
 from penstock_billing.domain.metering import METERED_TYPES, distinct, meter, reserved
+from penstock_billing.handlers.batches import write_all
 from penstock_billing.ports.usage import Added, EventPosition, MeteredUsage, Position, UsageLedger
 from penstock_shared.contracts.errors import SchemaError, UnavailableError
 from penstock_shared.contracts.requests import RequestRouted
@@ -116,17 +117,15 @@ class UsageIngest:
         read: Sequence[tuple[Delivery, F]],
         write: Callable[[Sequence[F]], Awaitable[None]],
     ) -> None:
-        """Write a batch; if something in it cannot be written, all others still are."""
-        if not read:
-            return
-        try:
-            await self._until_written(lambda: write([fact for _, fact in read]))
-        except SchemaError as error:
-            if len(read) == 1:
-                await self._malformed(read[0][0], error)
-                return
-            for one in read:
-                await self._store([one], write)
+        """What cannot be written is buried."""
+
+        async def write_them(some: Sequence[tuple[Delivery, F]]) -> None:
+            await self._until_written(lambda: write([fact for _, fact in some]))
+
+        async def bury(one: tuple[Delivery, F], error: SchemaError) -> None:
+            await self._malformed(one[0], error)
+
+        await write_all(read, write_them, bury)
 
     async def _until_written(self, write: Callable[[], Awaitable[None]]) -> None:
         tries = 0
