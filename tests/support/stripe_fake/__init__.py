@@ -4,7 +4,7 @@ It is strict: parameters are held against the description that the package itsel
 rule names the page of Stripe's documentation that it follows. `running()` gives a `StripeFake`.
 """
 
-from tests.support.stripe_fake.faults import Fault, Kind
 from tests.support.stripe_fake.server import API_KEY, StripeFake, running
+from tests.support.vendor_faults import Fault, Kind
 
 __all__ = ["API_KEY", "Fault", "Kind", "StripeFake", "running"]

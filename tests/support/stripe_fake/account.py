@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from stripe import api_version as _package_version
-from tests.support.stripe_fake.clock import Clock
 from tests.support.stripe_fake.store import Object, Store
 from tests.support.stripe_fake.webhooks import Webhooks
+from tests.support.vendor_clock import Clock
 
 API_VERSION: Final[str] = _package_version
 """The one version whose shapes are modelled: that which the installed package pins."""

@@ -6,12 +6,10 @@ import asyncio
 import base64
 import contextlib
 import json
-import socket
-import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 from urllib.parse import unquote
 
 from starlette.requests import Request
@@ -20,14 +18,12 @@ from tests.support.stripe_fake.account import API_VERSION, Account, Cause
 from tests.support.stripe_fake.call import STREAM, Call, Rule
 from tests.support.stripe_fake.expansion import expand
 from tests.support.stripe_fake.failures import Failure, broken, too_many
-from tests.support.stripe_fake.faults import Fault, Faults, Kind
 from tests.support.stripe_fake.idempotency import Answer, Keys
 from tests.support.stripe_fake.limits import Limits
 from tests.support.stripe_fake.parameters import checked, checked_json, decode_form
 from tests.support.stripe_fake.schedule import catch_up
-
-_RESET: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER on, for no time: the close is a reset (socket(7))."""
+from tests.support.vendor_faults import Fault, Faults, Kind
+from tests.support.vendor_server import lose_answer, loses_answer
 
 
 @dataclass
@@ -57,8 +53,8 @@ class Front:
             request_id = self.account.store.new_id("req", 14)
             fault = self.faults.next(method, path)
         answer = await self._answer(request, body, request_id, fault)
-        if fault is not None and fault.kind in {Kind.TIMEOUT, Kind.RESET}:
-            await _break(fault, request)
+        if fault is not None and loses_answer(fault):
+            await lose_answer(fault, request)
             return
         await _send(send, answer, request_id, request.headers.get("idempotency-key"))
 
@@ -192,17 +188,6 @@ def _json(body: str) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise Failure(400, "The request body is not a JSON object.", saved=False)
     return given
-
-
-async def _break(fault: Fault, request: Request) -> None:
-    if fault.kind is Kind.TIMEOUT:  # until the client has had enough
-        while not await request.is_disconnected():
-            await asyncio.sleep(0.005)
-        return
-    transport: asyncio.Transport = request.scope["state"]["transport"]
-    sock = transport.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    transport.abort()
 
 
 async def _send(send: Send, answer: Answer, request_id: str, key: str | None) -> None:

@@ -14,10 +14,10 @@ from stripe.params import billing
 from stripe.params.v2 import billing as billing_v2
 from tests.support.stripe_fake.account import Account, public
 from tests.support.stripe_fake.call import STREAM, Call, Rule
-from tests.support.stripe_fake.clock import iso
 from tests.support.stripe_fake.failures import Failure, invalid
 from tests.support.stripe_fake.metering import accept, cancel, draft, judge_later
 from tests.support.stripe_fake.store import Object
+from tests.support.vendor_clock import iso
 
 SESSION_S: Final = 15 * 60
 MOST_EVENTS: Final = 100

@@ -16,10 +16,10 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from tests.support.stripe_fake.account import Account
-from tests.support.stripe_fake.clock import iso
 from tests.support.stripe_fake.failures import Failure, refused
 from tests.support.stripe_fake.store import Object
 from tests.support.stripe_fake.thin import emit_thin
+from tests.support.vendor_clock import iso
 
 PAST_S: Final = 35 * 86_400
 AHEAD_S: Final = 300

@@ -1,8 +1,7 @@
-"""The fake, listening: in a thread with a loop of its own, so that blocking clients reach it."""
+"""The fake put together, and listening."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator
@@ -28,8 +27,6 @@ from tests.support.stripe_fake import (
 )
 from tests.support.stripe_fake.account import Account
 from tests.support.stripe_fake.call import STREAM
-from tests.support.stripe_fake.clock import Clock
-from tests.support.stripe_fake.faults import Faults
 from tests.support.stripe_fake.front import Front
 from tests.support.stripe_fake.idempotency import Keys
 from tests.support.stripe_fake.limits import Limits
@@ -37,9 +34,9 @@ from tests.support.stripe_fake.refunds import settle
 from tests.support.stripe_fake.schedule import catch_up
 from tests.support.stripe_fake.store import Store
 from tests.support.stripe_fake.webhooks import Webhooks
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
-from penstock_shared.runtime.http_server import HttpServer
+from tests.support.vendor_clock import Clock
+from tests.support.vendor_faults import Faults
+from tests.support.vendor_server import listening
 
 API_KEY: Final = "sk_test_of_the_fake"
 _PARTS: Final = (
@@ -58,14 +55,6 @@ _PARTS: Final = (
     thin,
 )
 _RULES: Final = tuple(rule for part in _PARTS for rule in part.RULES)
-
-
-class _Protocol(H11Protocol):
-    """Hands the application its connection, so that a fault can reset it."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.app_state = {**self.app_state, "transport": transport}
 
 
 @dataclass
@@ -134,25 +123,8 @@ def build(seed: int = 0) -> StripeFake:
 def running(seed: int = 0) -> Iterator[StripeFake]:
     """A fake that listens on a free port of loopback until the block ends."""
     fake = build(seed)
-    started, stop = threading.Event(), threading.Event()
-    thread = threading.Thread(
-        target=lambda: asyncio.run(_serve(fake, started, stop)), name="stripe-fake", daemon=True
-    )
-    thread.start()
-    assert started.wait(10)
-    try:
+    with listening(fake.front) as url:
+        fake.url = url
         yield fake
-    finally:
-        stop.set()
-        thread.join(10)
     if fake.front.defects:
         raise ExceptionGroup("the fake of Stripe's API is broken", fake.front.defects)
-
-
-async def _serve(fake: StripeFake, started: threading.Event, stop: threading.Event) -> None:
-    server = HttpServer(fake.front, "127.0.0.1", 0, http=_Protocol, log_level="critical")
-    await server.start()
-    fake.url = f"http://127.0.0.1:{server.port}"
-    started.set()
-    await asyncio.to_thread(stop.wait)
-    await server.stop(0.1)

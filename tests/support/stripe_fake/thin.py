@@ -9,10 +9,10 @@ from typing import Any, Final
 from stripe.params.v2 import core
 from tests.support.stripe_fake.account import Account, public
 from tests.support.stripe_fake.call import Call, Rule
-from tests.support.stripe_fake.clock import iso
 from tests.support.stripe_fake.failures import missing
 from tests.support.stripe_fake.listing import matches
 from tests.support.stripe_fake.store import Object
+from tests.support.vendor_clock import iso
 
 _KEPT_S: Final = 30 * 86_400
 _EVENTS: Final = "/v2/core/events"

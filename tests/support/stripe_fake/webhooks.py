@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx
-from tests.support.stripe_fake.clock import Clock
+from tests.support.vendor_clock import Clock
 
 _USER_AGENT: Final = "Stripe/1.0 (+https://stripe.com/docs/webhooks)"
 
