@@ -28,15 +28,20 @@ from tests.support.credits import (
 from tests.support.quotas import QuotaRig, metered, quota_rig, tenant
 
 from penstock_billing.adapters.postgres_credits import PostgresCredits
+from penstock_billing.adapters.postgres_invoices import PostgresInvoices, month_reader
 from penstock_billing.adapters.postgres_ledger import balances
 from penstock_billing.adapters.postgres_outbox import PostgresOutbox
+from penstock_billing.adapters.postgres_roles import TenantPostgres
 from penstock_billing.adapters.postgres_thresholds import PostgresThresholds
 from penstock_billing.domain.announcements import Act
+from penstock_billing.domain.invoicing import DrawnUp, draw_up
 from penstock_billing.domain.plans import month_start, next_month
+from penstock_billing.handlers.closing import Closing
 from penstock_billing.handlers.credits import CreditCommands
 from penstock_billing.handlers.thresholds import Thresholds
 from penstock_billing.ports.credits import Grant
 from penstock_billing.ports.ledger import Account
+from penstock_billing.ports.usage import Position
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.account_commands import CreateTenant, UpdateTenant
 from penstock_shared.contracts.accounts import SuspensionReason, TenantRecord, TenantStatus
@@ -133,6 +138,15 @@ async def test_200_submitters_use_credit_up_and_not_one_micro_dollar_more(rig: Q
     await rig.gate.reserve(acme, last)
     await rig.end(cost(last, covered - used))
     assert await left(rig) == 0
+    drawn = await _drawn_up(rig)
+    assert (drawn.invoice.usage_microusd, drawn.invoice.due_microusd) == (covered, 0)
+
+
+async def _drawn_up(rig: QuotaRig) -> DrawnUp:
+    """This month of acme's, as it is previewed."""
+    async with rig.postgres.acquire() as connection:
+        month = month_reader(connection, "acme")
+        return draw_up(await month.records(month_start(TODAY)), await month.grants(), 0)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -216,6 +230,42 @@ async def test_credit_that_expires_while_it_is_held_still_pays(rig: QuotaRig) ->
         await rig.gate.reserve(acme, asked(1))
     await rig.end(cost(held, 60))
     assert (await left(rig, yesterday), await left(rig)) == (40, 0)
+
+
+class _WholeLog:
+    """All of the event log is read."""
+
+    async def read(self) -> Position:
+        return Position(events_seq=10, lag=0)
+
+    async def last_seq(self) -> int:
+        return 10
+
+
+async def test_a_month_waits_for_what_is_held_in_it(rig: QuotaRig) -> None:
+    """Credit that ends with the month pays for what was let in on its last day, then is gone."""
+    last = month_start(TODAY) - timedelta(days=1)
+    acme = await prepaid(rig)
+    made = await grant(rig, 100, expires_on=last, at=at_noon(last))
+    held = asked(60, on=last)
+    await rig.gate.reserve(acme, held)
+    clock = SystemClock()
+    book = PostgresInvoices(rig.postgres, TenantPostgres(rig.postgres))
+    closing = Closing(book, _WholeLog(), clock, IdSource(clock).new, timedelta(0))
+    assert await closing.look() == 0
+    await rig.end(cost(held, 45))
+    assert await closing.look() == 1
+    (row,) = await rig.postgres.fetch("select * from billing.invoices")
+    assert (row["period"], row["credit_microusd"], row["due_microusd"]) == (
+        month_start(last),
+        45,
+        0,
+    )
+    listed = await _do(rig, "list-credits", CreditListQuery())
+    assert [(g.grant_id, g.spent_microusd, g.expired_microusd) for g in listed.credits] == [
+        (made.grant_id, 45, 55)
+    ]
+    assert await left(rig) == 0
 
 
 async def test_closed_months_have_taken_theirs(rig: QuotaRig) -> None:

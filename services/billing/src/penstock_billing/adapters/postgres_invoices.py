@@ -53,7 +53,9 @@ where t.tenant = $1 and not exists (
     select from billing.periods p
     where p.tenant = t.tenant and p.period = m.period and p.status = 'closed')
 order by 1"""
-# The earliest month that is neither cut nor closed: of each tenant that has no cut one.
+# The earliest month that is neither cut nor closed: of each tenant that has no cut one. While
+# something is reserved in it, it waits: what was let in on credit that ends with the month must be
+# paid by it (ADR 26), and a reservation always ends.
 _DUE: Final = """
 select t.tenant, next.period
 from billing.tenants t
@@ -71,6 +73,9 @@ cross join lateral (
 ) as next
 where next.period < $1 and ($2::text is null or t.tenant = $2) and not exists (
     select from billing.periods p where p.tenant = t.tenant and p.status = 'closing')
+and not exists (
+    select from billing.reservations r
+    where r.tenant = t.tenant and r.accepted_on < (next.period + interval '1 month')::date)
 order by t.tenant"""
 _CUT: Final = f"""
 insert into billing.periods (tenant, period, status, cut_seq, cut_at)
