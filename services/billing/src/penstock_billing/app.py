@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 from pydantic import BaseModel
 
 from penstock_billing.adapters.nats_buckets import NatsAccountBuckets
+from penstock_billing.adapters.nats_event_log import NatsEventLog
 from penstock_billing.adapters.nats_models import NatsModels
 from penstock_billing.adapters.nats_position import NatsEventPosition
 from penstock_billing.adapters.nats_publisher import NatsEntryPublisher
@@ -22,6 +23,7 @@ from penstock_billing.adapters.postgres_invoices import PostgresInvoices
 from penstock_billing.adapters.postgres_outbox import PostgresOutbox
 from penstock_billing.adapters.postgres_plans import PostgresPlans
 from penstock_billing.adapters.postgres_reads import PostgresUsageReads
+from penstock_billing.adapters.postgres_reconciliation import PostgresReconciliation
 from penstock_billing.adapters.postgres_roles import (
     TenantPostgres,
     connect_platform,
@@ -36,6 +38,7 @@ from penstock_billing.handlers.invoices import InvoiceQuestions
 from penstock_billing.handlers.plans import PlanCommands
 from penstock_billing.handlers.reads import UsageQuestions
 from penstock_billing.handlers.reconcile import Reconciler
+from penstock_billing.handlers.reconciliation import Reconciliation
 from penstock_billing.handlers.relay import OutboxRelay
 from penstock_billing.handlers.thresholds import Thresholds
 from penstock_billing.handlers.usage import UsageDesk, UsageIngest
@@ -148,7 +151,15 @@ class App:
         usage = UsageQuestions(PostgresUsageReads(reads, postgres))
         invoices = InvoiceQuestions(PostgresInvoices(postgres, reads), NatsEventPosition(broker))
         credit = CreditCommands(PostgresCredits(postgres), relay)
-        money = {**plans.verbs, **credit.verbs, **usage.verbs, **invoices.verbs}
+        reconciliation = Reconciliation(
+            PostgresReconciliation(postgres),
+            NatsEventLog(broker),
+            NatsEventPosition(broker),
+            self._clock,
+        )
+        self._spawn(reconciliation.run(settings.reconciliation_interval_s), "reconciliation")
+        parts = (plans, credit, usage, invoices, reconciliation)
+        money = {name: verb for part in parts for name, verb in part.verbs.items()}
         await self._serve(replies, subjects.EVERY_BILLING, money)
 
     async def _connect_reads(self) -> TenantPostgres:

@@ -102,3 +102,16 @@ NOTICES: Final = Counter(
     "Stored notices, by how their handling went: done, again, parked.",
     ["provider", "outcome"],
 )
+DRIFT: Final = Gauge(
+    "billing_drift",
+    "Differences between figures that should be one, and that nothing explains, by what was "
+    "compared: 0 is expected.",
+    ["check"],
+)
+RECONCILED_AT: Final = Gauge(
+    "billing_reconciled_timestamp_seconds",
+    "When all figures were last compared (Unix time), whatever came of it.",
+)
+COMPARED_SEQ: Final = Gauge(
+    "billing_reconciled_seq", "The EVENTS sequence up to which facts and rows were compared."
+)
