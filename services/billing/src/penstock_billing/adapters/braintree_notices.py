@@ -36,7 +36,8 @@ def read_notice(sdk: Any, headers: Mapping[str, str], body: bytes, at: datetime)
     """
     signature, payload = _fields(headers, body)
     try:
-        notification = sdk.webhook_notification.parse(signature, payload)
+        told = sdk.webhook_notification.parse(signature, payload)
+        kind, about, timestamp = str(told.kind), _about(told), told.timestamp
     except (InvalidSignatureError, UnicodeError) as error:
         msg = "The notice is not signed by Braintree for this merchant's keys."
         raise AuthenticationError(msg, code="bad_signature") from error
@@ -46,9 +47,9 @@ def read_notice(sdk: Any, headers: Mapping[str, str], body: bytes, at: datetime)
     return Notice(
         provider=Provider.BRAINTREE,
         notice_id=hashlib.sha256(payload.strip().encode()).hexdigest(),
-        kind=str(notification.kind)[:_KIND_CHARS],
-        reference=_about(notification),
-        at=_in_bounds(notification.timestamp, at),
+        kind=kind[:_KIND_CHARS],
+        reference=about,
+        at=_in_bounds(timestamp, at),
     )
 
 
@@ -79,11 +80,8 @@ def _in_bounds(timestamp: Any, at: datetime) -> datetime:
 
 
 def _about(notification: Any) -> str | None:
-    """The payment: of a refund the one that it gives back, of a dispute the disputed one."""
+    """The transaction, a payment or a refund; of a dispute the one that is disputed."""
     transaction = getattr(notification, "transaction", None)
     if transaction is None:
         transaction = getattr(getattr(notification, "dispute", None), "transaction", None)
-    if transaction is None:
-        return None
-    of = getattr(transaction, "refunded_transaction_id", None) or transaction.id
-    return str(of)
+    return None if transaction is None else str(transaction.id)

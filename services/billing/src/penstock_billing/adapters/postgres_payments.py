@@ -49,6 +49,10 @@ p.payment_id, p.tenant, p.provider, p.customer, p.method, p.period, i.number, p.
 p.cents, p.status, p.reference, p.failure, p.started_at"""
 _PAYMENTS: Final = f"""
 select {_PAYMENT_COLUMNS} from billing.payments p join billing.invoices i using (tenant, period)"""
+_PAYMENT_OF: Final = f"""
+{_PAYMENTS} where p.provider = $1 and (p.reference = $2 or p.payment_id in (
+    select payment_id from billing.refunds where reference = $2))
+order by p.attempt desc limit 1"""
 _SAVE_PAYMENT: Final = """
 insert into billing.payments
     (payment_id, tenant, period, attempt, provider, customer, method, cents, status, reference,
@@ -154,9 +158,8 @@ class PostgresPayments:
         ]
 
     async def payment_of(self, provider: Provider, reference: str) -> Payment | None:
-        """The latest attempt that has this id at the provider."""
-        query = f"{_PAYMENTS} where p.provider = $1 and p.reference = $2 order by p.attempt desc"
-        rows = await self._postgres.fetch(f"{query} limit 1", provider.value, reference)
+        """The latest attempt that has this id at the provider, or a refund that has it."""
+        rows = await self._postgres.fetch(_PAYMENT_OF, provider.value, reference)
         return _payment(rows[0]) if rows else None
 
     async def to_be_judged(self) -> list[str]:

@@ -171,7 +171,7 @@ class PaymentBook(Protocol):
         ...
 
     async def payment_of(self, provider: Provider, reference: str) -> Payment | None:
-        """The latest attempt that has this id at the provider."""
+        """The latest attempt that has this id at the provider, or a refund that has it."""
         ...
 
     async def to_be_judged(self) -> list[str]:

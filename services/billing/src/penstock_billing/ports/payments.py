@@ -102,7 +102,7 @@ class Notice:
     kind: str
     """As the provider names it."""
     reference: str | None
-    """The payment that it is about, as in `PaymentState.reference`; None: it is about none."""
+    """What it is about, as in the `reference` of a payment or a refund; None: about neither."""
     at: datetime
     """When the provider says that it happened."""
 

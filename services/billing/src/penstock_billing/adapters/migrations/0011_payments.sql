@@ -94,6 +94,7 @@ create table billing.refunds (
     ended_at     timestamptz,
     unique (payment_id, reference)
 );
+create index refunds_reference on billing.refunds (reference);
 create index refunds_to_look_at on billing.refunds (next_look_at) where next_look_at is not null;
 
 -- How a tenant stands with its payments; no row: it never missed one.
