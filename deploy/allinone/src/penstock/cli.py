@@ -7,6 +7,7 @@ import typer
 from penstock import __version__
 from penstock.commands import (
     audit,
+    billing,
     credit,
     dead,
     invoice,
@@ -36,6 +37,7 @@ COMMANDS = (
     credit,
     quotas,
     usage,
+    billing,
     invoice,
     audit,
     dead,
