@@ -101,7 +101,10 @@ def renew(account: Account, subscription: Object) -> None:
     invoice = account.store.put(upcoming(account, subscription))
     add_items(account, invoice, pending(account, invoice["customer"], subscription["id"]))
     now = account.now(subscription["test_clock"])
-    invoice["automatically_finalizes_at"] = now + GRACE_S
+    if subscription["pause_collection"]:  # "invoices remain in draft and auto_advance is false"
+        invoice["auto_advance"] = False
+    else:
+        invoice["automatically_finalizes_at"] = now + GRACE_S
     subscription["latest_invoice"] = invoice["id"]
     account.emit("invoice.created", invoice)
     if subscription["cancel_at_period_end"]:
@@ -213,6 +216,8 @@ def _assign(account: Account, subscription: Object, given: dict[str, Any]) -> No
             subscription[name] = given[name]
     if "metadata" in given:
         subscription["metadata"] = merge_metadata(subscription["metadata"], given["metadata"])
+    if "pause_collection" in given:
+        subscription["pause_collection"] = _paused(given["pause_collection"])
     if method := given.get("default_payment_method"):
         account.store.get("payment_method", method, "default_payment_method")
         subscription["default_payment_method"] = method
@@ -220,6 +225,15 @@ def _assign(account: Account, subscription: Object, given: dict[str, Any]) -> No
     if by_mail and subscription["days_until_due"] is None:
         message = "You must pass `days_until_due` with `collection_method=send_invoice`."
         raise invalid(message, code="parameter_missing", param="days_until_due")
+
+
+def _paused(given: Any) -> Object | None:
+    """https://docs.stripe.com/billing/subscriptions/pause-payment; an empty value resumes."""
+    if not given:
+        return None
+    if given["behavior"] != "keep_as_draft" or "resumes_at" in given:
+        raise Failure(501, "The fake models `pause_collection` that keeps drafts for ever only.")
+    return {"behavior": given["behavior"], "resumes_at": None}
 
 
 def _living(account: Account, identity: str) -> Object:
@@ -304,7 +318,7 @@ RULES: Final = (
         _SUBSCRIPTIONS + "/{id}",
         update,
         params.SubscriptionUpdateParams,
-        f"{_SET} default_payment_method",
+        f"{_SET} default_payment_method pause_collection",
     ),
     Rule(
         "DELETE",
