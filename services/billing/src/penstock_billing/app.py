@@ -7,6 +7,7 @@ import contextlib
 import os
 import random
 from collections.abc import Coroutine, Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 from nats.aio.msg import Msg
@@ -32,6 +33,7 @@ from penstock_billing.adapters.postgres_roles import (
 from penstock_billing.adapters.postgres_thresholds import PostgresThresholds
 from penstock_billing.adapters.postgres_usage import PostgresUsage
 from penstock_billing.handlers.accounts import AccountCommands
+from penstock_billing.handlers.closing import Closing
 from penstock_billing.handlers.commands import CommandDesk, Verb
 from penstock_billing.handlers.credits import CreditCommands
 from penstock_billing.handlers.invoices import InvoiceQuestions
@@ -149,7 +151,15 @@ class App:
         await self._serve(replies, subjects.EVERY_ACCOUNTS, accounts.verbs)
         reads = await self._connect_reads()
         usage = UsageQuestions(PostgresUsageReads(reads, postgres))
-        invoices = InvoiceQuestions(PostgresInvoices(postgres, reads), NatsEventPosition(broker))
+        book, event_log = PostgresInvoices(postgres, reads), NatsEventPosition(broker)
+        invoices = InvoiceQuestions(book, event_log)
+        closing = Closing(
+            book,
+            event_log,
+            self._clock,
+            IdSource(self._clock).new,
+            timedelta(seconds=settings.closing_grace_s),
+        )
         credit = CreditCommands(PostgresCredits(postgres), relay)
         reconciliation = Reconciliation(
             PostgresReconciliation(postgres),
@@ -158,7 +168,8 @@ class App:
             self._clock,
         )
         self._spawn(reconciliation.run(settings.reconciliation_interval_s), "reconciliation")
-        parts = (plans, credit, usage, invoices, reconciliation)
+        self._spawn(closing.run(settings.closing_interval_s), "closing")
+        parts = (plans, credit, usage, invoices, closing, reconciliation)
         money = {name: verb for part in parts for name, verb in part.verbs.items()}
         await self._serve(replies, subjects.EVERY_BILLING, money)
 

@@ -48,13 +48,13 @@ class Closing:
     async def run(self, interval_s: float) -> None:
         """Look for ever."""
         while True:
+            await asyncio.sleep(interval_s)
             try:
                 await self.look()
             except PenstockError as error:
                 log().warning("closing.postponed", code=error.code)
             except Exception as error:  # noqa: BLE001  the next look may succeed
                 log().error("closing.failed", kind=type(error).__name__, exc_info=error)
-            await asyncio.sleep(interval_s)
 
     async def look(self) -> int:
         """Close what is due, month by month; returns how many were closed.
