@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import braintree_fake as braintree_fakes
 from tests.support import stripe_fake as stripe_fakes
 from tests.support.billing import Operator, StartBilling
 
@@ -65,4 +66,11 @@ def operator(broker: Broker) -> Operator:
 def stripe_fake() -> Iterator[stripe_fakes.StripeFake]:
     """Stripe's API on a port of this test's own, with an empty account."""
     with stripe_fakes.running() as fake:
+        yield fake
+
+
+@pytest.fixture
+def braintree_fake() -> Iterator[braintree_fakes.BraintreeFake]:
+    """Braintree's gateway on a port of this test's own, with an empty merchant."""
+    with braintree_fakes.running() as fake:
         yield fake
