@@ -46,7 +46,7 @@ class BraintreeFake:
         """The real package's gateway object, which blocks."""
         parts = urlsplit(self.url)
         environment = braintree.Environment(
-            "fake", parts.hostname, str(parts.port), "", False, None
+            "fake", parts.hostname, str(parts.port), "", is_ssl=False, ssl_certificate=None
         )
         return braintree.BraintreeGateway(
             braintree.Configuration(
@@ -87,7 +87,7 @@ class BraintreeFake:
             return [transactions.move(self.books, one, status)["transaction"] for one in due]
 
     def notice(self, kind: str, identity: str, *, late_s: float = 0) -> Notice:
-        """A signed notice about a transaction: `transaction_settled`, `transaction_disbursed`, …."""
+        """A signed notice about a transaction, of a kind such as `transaction_settled`."""
         with self.front.lock:
             at = self.books.now() - timedelta(seconds=late_s)
             subject = {"transaction": self.books.transaction(identity)}

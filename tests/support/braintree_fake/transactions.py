@@ -96,8 +96,9 @@ def find(books: Books, identity: str) -> Members:
 
 
 def move(books: Books, identity: str, status: str) -> Members:
-    """What the sandbox does on demand and time does in production
-    (https://developer.paypal.com/braintree/docs/reference/general/testing#settlement-status).
+    """What the sandbox does on demand, and time does in production.
+
+    https://developer.paypal.com/braintree/docs/reference/general/testing#settlement-status
     """
     found = books.transaction(identity)
     if found["status"] != "submitted_for_settlement":

@@ -39,7 +39,7 @@ def create_customer(books: Books, given: Members) -> Members:
         raise invalid("customer", "id", "91610", message)
     if len(given.get("company") or "") > _COMPANY:
         raise invalid("customer", "company", "81601", "Company is too long.")
-    customer = {
+    customer: Members = {
         "id": identity,
         "merchant_id": books.merchant_id,
         **{name: given.get(name) for name in ("first_name", "last_name", "company", "email")},

@@ -12,17 +12,25 @@ Members = dict[str, Any]
 def to_xml(name: str, value: Any) -> str:
     """One element."""
     tag = name.replace("_", "-")
-    if value is None:
-        return f'<{tag} nil="true"></{tag}>'
-    if isinstance(value, bool):
-        return f'<{tag} type="boolean">{str(value).lower()}</{tag}>'
-    if isinstance(value, int):
-        return f'<{tag} type="integer">{value}</{tag}>'
-    if isinstance(value, datetime):
-        moment = value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return f'<{tag} type="datetime">{moment}</{tag}>'
-    if isinstance(value, list):
-        return f'<{tag} type="array">{"".join(to_xml("item", one) for one in value)}</{tag}>'
-    if isinstance(value, dict):
-        return f"<{tag}>{''.join(to_xml(key, one) for key, one in value.items())}</{tag}>"
-    return f"<{tag}>{escape(str(value))}</{tag}>"
+    attribute, content = _content(value)
+    return f"<{tag}{attribute}>{content}</{tag}>"
+
+
+def _content(value: Any) -> tuple[str, str]:
+    """The attribute and what stands inside."""
+    match value:
+        case None:
+            return ' nil="true"', ""
+        case bool():
+            found = "boolean", str(value).lower()
+        case int():
+            found = "integer", str(value)
+        case datetime():
+            found = "datetime", value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        case list():
+            found = "array", "".join(to_xml("item", one) for one in value)
+        case dict():
+            return "", "".join(to_xml(key, one) for key, one in value.items())
+        case _:
+            return "", escape(str(value))
+    return f' type="{found[0]}"', found[1]
