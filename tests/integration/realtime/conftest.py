@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from tests.support import echo_server
+from tests.support.billing import Operator
 from tests.support.echo_server import EchoServer
 from tests.support.edges import Edges
+from tests.support.office import Office, running_billing
 from tests.support.realtime import Edge, StartEdge, add_account
 from tests.support.realtime_backend import PRICE, Backend
 from tests.support.websocket_wire import Wire
@@ -105,3 +107,20 @@ async def edges(
     """A backend and an account; the test starts the edges, several on one backend."""
     async with Edges(broker, nats_url, redis_url, tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+async def billing(
+    broker: Broker, nats_url: str, postgres_dsn: str, tmp_path: Path
+) -> AsyncIterator[AsyncExitStack]:
+    """Billing as in production; closing the stack takes it away."""
+    async with running_billing(nats_url, postgres_dsn, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def office(billing: AsyncExitStack, start_edge: StartEdge, broker: Broker) -> Office:
+    assert billing is not None
+    office = Office(await start_edge(), Operator(broker), f"t{os.urandom(4).hex()}")
+    await office.hire()
+    return office

@@ -2,83 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import os
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 import pytest
-from tests.support.billing import Operator
-from tests.support.realtime import Edge, StartEdge
+from tests.support.office import Office, until_status
 
-from penstock_billing.app import create_app
-from penstock_billing.settings import Settings
 from penstock_shared.contracts.account_commands import (
-    CreatedKey,
-    CreateKey,
-    CreateTenant,
     KeyList,
     ListKeys,
 )
 from penstock_shared.contracts.accounts import Role, looks_like_api_key
-from penstock_shared.runtime.broker import Broker
-
-
-class Office:
-    """An edge in front of billing, and the secrets of one tenant."""
-
-    def __init__(self, edge: Edge, operator: Operator, tenant: str) -> None:
-        self.edge, self.operator, self.tenant = edge, operator, tenant
-        self.secrets: dict[Role, str] = {}
-
-    async def hire(self) -> None:
-        await self.operator.command(
-            "create-tenant", CreateTenant(tenant=self.tenant, name=self.tenant)
-        )
-        for role in Role:
-            wish = CreateKey(tenant=self.tenant, name=role.value, role=role)
-            answer = await self.operator.command("create-key", wish)
-            self.secrets[role] = CreatedKey.model_validate_json(answer).secret
-        async with self.edge.http(self.secrets[Role.READ_ONLY]) as client:
-            await until_status(client, 200)
-
-    def http(self, role: Role = Role.ADMIN) -> httpx.AsyncClient:
-        return self.edge.http(self.secrets[role])
-
-
-async def until_status(client: httpx.AsyncClient, status: int) -> None:
-    """The watches carry a change within a second."""
-    async with asyncio.timeout(2):
-        while (await client.get("models")).status_code != status:
-            await asyncio.sleep(0.01)
-
-
-@pytest.fixture
-async def billing(
-    broker: Broker, nats_url: str, postgres_dsn: str, tmp_path: Path
-) -> AsyncIterator[AsyncExitStack]:
-    """Billing as in production; closing the stack takes it away."""
-    key = tmp_path / "billing.key"
-    key.write_text(base64.b64encode(os.urandom(32)).decode())
-    async with AsyncExitStack() as running:
-        values = {"nats_url": nats_url, "postgres_dsn": postgres_dsn, "root_key_file": key}
-        app = create_app(Settings.model_validate(values))
-        running.push_async_callback(app.stop)
-        await app.start()
-        yield running
-
-
-@pytest.fixture
-async def office(billing: AsyncExitStack, start_edge: StartEdge, broker: Broker) -> Office:
-    assert billing is not None
-    office = Office(await start_edge(), Operator(broker), f"t{os.urandom(4).hex()}")
-    await office.hire()
-    return office
 
 
 async def test_an_admins_day(office: Office) -> None:
