@@ -13,6 +13,8 @@ from typing import Any, Final
 from nats.aio.msg import Msg
 from pydantic import BaseModel
 
+from penstock_billing.adapters.braintree_client import BraintreeAccount, BraintreeClient
+from penstock_billing.adapters.braintree_gateway import BraintreeGateway
 from penstock_billing.adapters.nats_buckets import NatsAccountBuckets
 from penstock_billing.adapters.nats_event_log import NatsEventLog
 from penstock_billing.adapters.nats_models import NatsModels
@@ -22,6 +24,7 @@ from penstock_billing.adapters.postgres_accounts import PostgresAccounts
 from penstock_billing.adapters.postgres_credits import PostgresCredits
 from penstock_billing.adapters.postgres_invoices import PostgresInvoices
 from penstock_billing.adapters.postgres_outbox import PostgresOutbox
+from penstock_billing.adapters.postgres_payments import PostgresPayments
 from penstock_billing.adapters.postgres_plans import PostgresPlans
 from penstock_billing.adapters.postgres_reads import PostgresUsageReads
 from penstock_billing.adapters.postgres_reconciliation import PostgresReconciliation
@@ -32,18 +35,24 @@ from penstock_billing.adapters.postgres_roles import (
 )
 from penstock_billing.adapters.postgres_thresholds import PostgresThresholds
 from penstock_billing.adapters.postgres_usage import PostgresUsage
+from penstock_billing.domain.announcements import Act
+from penstock_billing.domain.dunning import DunningTerms
 from penstock_billing.handlers.accounts import AccountCommands
 from penstock_billing.handlers.closing import Closing
+from penstock_billing.handlers.collecting import Collector
 from penstock_billing.handlers.commands import CommandDesk, Verb
 from penstock_billing.handlers.credits import CreditCommands
 from penstock_billing.handlers.invoices import InvoiceQuestions
+from penstock_billing.handlers.payments import PaymentCommands
 from penstock_billing.handlers.plans import PlanCommands
 from penstock_billing.handlers.reads import UsageQuestions
 from penstock_billing.handlers.reconcile import Reconciler
 from penstock_billing.handlers.reconciliation import Reconciliation
 from penstock_billing.handlers.relay import OutboxRelay
+from penstock_billing.handlers.settling import Settling
 from penstock_billing.handlers.thresholds import Thresholds
 from penstock_billing.handlers.usage import UsageDesk, UsageIngest
+from penstock_billing.ports.payments import PaymentGateway, Provider
 from penstock_billing.settings import Settings
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.envelope import TRACEPARENT
@@ -83,6 +92,7 @@ class App:
         self._relay: OutboxRelay | None = None
         self._ingest: UsageIngest | None = None
         self._consumer: DurableConsumer | None = None
+        self._braintree_client: BraintreeClient | None = None
 
     async def start(self) -> None:
         """Connect, migrate, mend the buckets; then read EVENTS and answer."""
@@ -126,6 +136,8 @@ class App:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._braintree_client is not None:
+            self._braintree_client.close()
         if self._consumer is not None:
             await self._consumer.close()
         if self._broker is not None:
@@ -169,9 +181,44 @@ class App:
         )
         self._spawn(reconciliation.run(settings.reconciliation_interval_s), "reconciliation")
         self._spawn(closing.run(settings.closing_interval_s), "closing")
-        parts = (plans, credit, usage, invoices, closing, reconciliation)
+        payments = self._start_payments(postgres, relay, self._braintree())
+        parts = (plans, credit, usage, invoices, closing, payments, reconciliation)
         money = {name: verb for part in parts for name, verb in part.verbs.items()}
         await self._serve(replies, subjects.EVERY_BILLING, money)
+
+    def _start_payments(
+        self,
+        postgres: Postgres,
+        relay: OutboxRelay,
+        gateways: Mapping[Provider, PaymentGateway],
+    ) -> PaymentCommands:
+        settings, ids = self.settings, IdSource(self._clock)
+        terms = DunningTerms(
+            grace_after=timedelta(days=settings.dunning_grace_days),
+            suspend_after=timedelta(days=settings.dunning_suspend_days),
+        )
+        book = PostgresPayments(postgres)
+        settling = Settling(book, terms, lambda: Act(self._clock.now(), None, ids.new))
+        collector = Collector(book, gateways, settling, relay)
+        self._spawn(collector.run(settings.payments_interval_s), "payments")
+        return PaymentCommands(book, gateways, collector, settling, terms, relay)
+
+    def _braintree(self) -> dict[Provider, PaymentGateway]:
+        settings = self.settings
+        merchant, public = settings.braintree_merchant_id, settings.braintree_public_key
+        private = settings.braintree_private_key
+        if merchant is None or public is None or private is None:
+            return {}
+        account = BraintreeAccount(
+            environment=settings.braintree_environment,
+            merchant_id=merchant,
+            public_key=public,
+            private_key=private,
+            merchant_account_id=settings.braintree_merchant_account_id,
+            url=settings.braintree_url,
+        )
+        self._braintree_client = client = BraintreeClient(account)
+        return {Provider.BRAINTREE: BraintreeGateway(client, account)}
 
     async def _connect_reads(self) -> TenantPostgres:
         """For tenants' questions; closed with everything else."""
