@@ -54,7 +54,7 @@ def compare_facts(
     by_identity = {row.usage[:3]: row for row in rows}
     told = set()
     for fact in facts:
-        told.add(fact.event_seq)
+        told.add(fact[:4])
         row = by_identity.get(fact[:3])
         if row is None:
             yield from _of(fact, fact.accepted_at.date()).differs(
@@ -63,7 +63,7 @@ def compare_facts(
         elif row.usage.event_seq == fact.event_seq:
             yield from _compare_row(fact, row)
     for row in by_identity.values():
-        if after < row.usage.event_seq <= until and row.usage.event_seq not in told:
+        if after < row.usage.event_seq <= until and row.usage[:4] not in told:
             what = f"{_named(row.usage)}: rows without a fact"
             yield from _of(row.usage, row.period).differs(Check.FACTS, what, 0, 1)
 
