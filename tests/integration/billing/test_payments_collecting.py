@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import uuid
 from collections.abc import AsyncIterator
@@ -11,9 +12,10 @@ from datetime import date, timedelta
 import pytest
 from tests.support.payments import JULY, PaymentRig, payment_rig
 
+from penstock_billing.ports.payment_book import PaymentTransaction
 from penstock_billing.ports.payments import Notice, PaymentStatus, Provider, RefundState
 from penstock_shared.contracts.accounts import SuspensionReason, TenantStatus
-from penstock_shared.contracts.errors import ConflictError, NotFoundError
+from penstock_shared.contracts.errors import ConflictError, NotFoundError, UnavailableError
 from penstock_shared.contracts.payments import PaymentList, Standing, StandingRecord
 
 FAILED, PENDING, SUCCEEDED = PaymentStatus.FAILED, PaymentStatus.PENDING, PaymentStatus.SUCCEEDED
@@ -279,3 +281,30 @@ async def test_refunds_made_at_the_providers_desk_and_those_that_come_back(
         assert await rig.balance("payments") == left
     refunds_listed = (await _listed(rig)).payments[0].refunds
     assert [one.progress.value for one in refunds_listed] == ["failed"]
+
+
+@pytest.mark.parametrize("breaks_at", range(1, 6))
+async def test_postgres_away_at_any_step_costs_no_second_payment(
+    rig: PaymentRig, monkeypatch: pytest.MonkeyPatch, breaks_at: int
+) -> None:
+    """A transaction that fails before or after the provider has acted is done again (I2)."""
+    await rig.issue(3_000_000)
+    real, count = rig.book.transaction, 0
+
+    @contextlib.asynccontextmanager
+    async def failing() -> AsyncIterator[PaymentTransaction]:
+        nonlocal count
+        count += 1
+        async with real() as transaction:
+            yield transaction
+            if count == breaks_at:
+                msg = "Postgres does not answer"
+                raise UnavailableError(msg)
+
+    monkeypatch.setattr(rig.book, "transaction", failing)
+    for _ in range(4):
+        with contextlib.suppress(UnavailableError):
+            await rig.collector.look()
+        rig.clock.advance(minutes=3)
+    assert [state.cents for state in rig.provider.payments.values()] == [300]
+    assert await rig.balance("payments") == 3_000_000
