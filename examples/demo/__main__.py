@@ -39,6 +39,12 @@ from penstock_shared.contracts.usage import Price, Usage, cost_microusd
 START_TIMEOUT_S: Final = 90.0
 SETTLE_TIMEOUT_S: Final = 20.0
 TRANSLATOR_FILES: Final = Path("tests/data/translator")
+PLAN: Final = {
+    "title": "Starter",
+    "fee_microusd": 9_000_000,
+    "included_microusd": 60,
+    "quotas": [{"unit": "requests", "period": "day", "limit": 10_000}],
+}
 # A pipe has no width of its own: wide enough that no figure is cut.
 console: Final = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
@@ -226,6 +232,33 @@ def print_usage(rows: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
+def print_invoice(data_dir: Path, tenant: str, rows: list[dict[str, Any]]) -> None:
+    """Give the tenant a plan and credit; what the month would come to now, line by line."""
+    plan = data_dir / "plan.json"
+    plan.write_text(json.dumps(PLAN))
+    for act in (
+        ("plans", "publish", "starter", str(plan)),
+        ("plans", "assign", tenant, "starter"),
+        ("credits", "grant", tenant, "0.001", "--promotional", "--reference", "welcome"),
+    ):
+        console.print(f"[bold]penstock {act[0]} {act[1]}[/bold] {' '.join(act[2:])}")
+        operator(data_dir, *act)
+    metered = operator(data_dir, "invoice", "preview", tenant)["usage_microusd"]
+    billed = sum(row["cost_microusd"] for row in rows)
+    if metered != billed:
+        msg = f"the usage is {billed} micro-dollars, and the invoice says {metered}"
+        raise DemoError(msg)
+    console.print(f"[bold]penstock invoice preview[/bold] {tenant}\n")
+    console.print(told(data_dir, "invoice", "preview", tenant), markup=False, soft_wrap=True)
+
+
+def require_agreement(data_dir: Path) -> None:
+    """Event log, usage rows, sums, ledger and invoices say the same; so does the log read again."""
+    for check in ("reconcile", "rebuild"):
+        console.print(f"[bold]penstock billing {check}[/bold]\n")
+        console.print(told(data_dir, "billing", check), markup=False, soft_wrap=True)
+
+
 def prices_of(ready: dict[str, Any]) -> dict[str, Price]:
     """Model prices, as `GET /v1/models` states them."""
     headers = {"Authorization": f"Bearer {ready['api_key']}"}
@@ -245,13 +278,18 @@ def main() -> int:
                 print_answers(answers, prices_of(ready))
                 print_decision(place, answers[-2])
                 print_models(operator(place, "models", "list"))
-                print_usage(settled_usage(place, ready["tenant"], answers))
+                rows = settled_usage(place, ready["tenant"], answers)
+                print_usage(rows)
+                print_invoice(place, ready["tenant"], rows)
+                require_agreement(place)
                 proof = operator(place, "audit", "verify", "--against-events")
                 console.print_json(json.dumps(proof))
     except DemoError as error:
         console.print(f"\n[bold red]The demo failed:[/bold red] {error}", soft_wrap=True)
         return 1
-    console.print("[green]Every answer arrived, was billed once, and is in the audit log.[/green]")
+    console.print(
+        "[green]Every answer arrived, was billed once, adds up, and is in the audit log.[/green]"
+    )
     return 0
 
 
