@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import asyncpg
 import pytest
+from tests.integration.billing.test_billing_commands import Terminal
 from tests.support.billing import (
     Operator,
     StartBilling,
@@ -201,6 +202,24 @@ async def test_what_was_compared_and_then_changed_is_found(
     await books.execute("update billing.usage_days set cost_microusd = cost_microusd + 1")
     found = {one.check for one in (await reconcile(operator)).differences}
     assert {Check.SUMS, Check.LEDGER} <= found
+
+
+async def test_an_operator_sees_it_at_the_terminal(
+    books: asyncpg.Connection, operator: Operator, nats_url: str
+) -> None:
+    """Reconciled, and where it is not: which figure, of whom, and status 1."""
+    terminal_ = Terminal(nats_url)
+    await use_something(operator, 10)
+    await operator.caught_up()
+    status, out, _ = await terminal_.run("billing", "reconcile")
+    assert (status, "reconciled" in out) == (0, True)
+    await books.execute("update billing.usage_users set output_tokens = output_tokens + 1")
+    status, out, _ = await terminal_.run("billing", "reconcile")
+    assert (status, "output_tokens of the users" in out) == (1, True)
+    status, out, _ = await terminal_.run("billing", "reconcile", "--json")
+    assert (status, ReconciliationReport.model_validate_json(out).drift > 0) == (1, True)
+    status, _, error = await terminal_.run("billing", "reconcile", "--since", "May")
+    assert (status, "since" in error) == (1, True)
 
 
 async def test_usage_of_no_tenant_is_found(books: asyncpg.Connection, operator: Operator) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.commands import reconcile
 from penstock.commands.options import DataDirOption, JsonOption
 from penstock.stack_locator import locate_stack
 
@@ -70,6 +71,7 @@ def rebuild(
 
 def register(parent: typer.Typer) -> None:
     """Add the commands to the application."""
+    app.command("reconcile", help=reconcile.HELP)(reconcile.reconcile)
     parent.add_typer(app, name="billing")
 
 
