@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any, Final, Protocol
+from datetime import date, datetime
+from typing import Any, Final
 
 import stripe
 
 from penstock_billing.adapters.stripe_client import StripeConnection, plain, translated
 from penstock_billing.adapters.stripe_invoices import StripeInvoices
 from penstock_billing.adapters.stripe_notices import StripeNoticeReader
+from penstock_billing.domain.plans import next_month
+from penstock_billing.ports.invoices import InvoiceBook
 from penstock_billing.ports.mirror import Mirror
 from penstock_billing.ports.payments import (
     Charge,
@@ -40,14 +42,6 @@ _REFUND_STATES: Final = {
 _NOT_FOUND: Final = 404
 
 
-class IssuedInvoices(Protocol):
-    """Our own invoices."""
-
-    async def issued(self, tenant: str, number: str) -> Invoice:
-        """One of them. May raise UnavailableError, NotFoundError."""
-        ...
-
-
 class StripeGateway:
     """A `PaymentGateway`."""
 
@@ -58,7 +52,7 @@ class StripeGateway:
         connection: StripeConnection,
         mirror: Mirror,
         pushes: PushBook,
-        ours: IssuedInvoices,
+        ours: InvoiceBook,
         notices: StripeNoticeReader,
         clock: Clock,
     ) -> None:
@@ -152,23 +146,33 @@ class StripeGateway:
         if taken and draft is None:
             msg = f"Stripe has not made {tenant}'s invoice for {period:%Y-%m} yet."
             raise UnavailableError(msg, code="stripe_still_counting")
-        ours = await self._ours.issued(tenant, charge.number)
+        ours = await self._issued(tenant, period)
         with translated():
             draft = await self._invoices.take(charge, draft)
             await self._invoices.fill(draft, ours, charge.cents, taken)
             return await self._invoices.finalise(draft)
 
+    async def _issued(self, tenant: str, period: date) -> Invoice:
+        async with self._ours.reading(tenant) as months:
+            found = await months.issued(next_month(period), 1)
+        return found[0]
+
     async def _state(self, invoice: dict[str, Any]) -> PaymentState:
+        """An invoice as a payment.
+
+        Its cents are the total: what is below the least that can be charged is carried in the
+        customer's balance at Stripe, and its invoice is paid by that
+        (docs.stripe.com/billing/customer/balance).
+        """
         reference, status = invoice["id"], invoice["status"]
         if status == "draft":
             return PaymentState(reference, PaymentStatus.PENDING, invoice["total"])
         with translated():
             intent = await self._invoices.intent(reference)
         refunds = () if intent is None else tuple(await self._refunds(intent["id"]))
+        cents = invoice["total"]
         if status == "paid":
-            cents = invoice["amount_paid"]
             return PaymentState(reference, PaymentStatus.SUCCEEDED, cents, refunds=refunds)
-        cents = invoice["amount_remaining"]
         if status != "open":  # void, uncollectible: closed at Stripe's own desk
             return PaymentState(reference, PaymentStatus.FAILED, cents, f"invoice_{status}")
         failure = _failure(intent)

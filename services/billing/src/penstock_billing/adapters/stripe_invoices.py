@@ -113,7 +113,7 @@ class StripeInvoices:
         The invoice says for which payment it was tried last, and which charge was its last before
         that: another charge since then is the one that was made. Stripe pays no invoice twice.
         """
-        if invoice["amount_remaining"] != charge.cents:
+        if invoice["total"] != charge.cents:
             msg = f"Stripe's invoice {invoice['id']} is not over what is owed: look at both."
             raise PermanentError(msg, code="stripe_total_differs")
         last = await self.last_charge(invoice["id"]) or _NONE

@@ -11,6 +11,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import stripe
+
 from penstock_billing.adapters.stripe_client import StripeConnection, plain, translated
 from penstock_billing.adapters.stripe_meter import EVENT_NAME
 from penstock_billing.domain.pushing import month_end
@@ -20,6 +22,8 @@ from penstock_shared.runtime.clock import Clock
 TENANT: Final = "penstock_tenant"
 """In the metadata of customers, subscriptions and invoices."""
 _LOOKUP_KEY: Final = "penstock_usage_cent"
+_PRODUCT: Final = "penstock_usage"
+_NOT_FOUND: Final = 404
 _CLOCKS_DIFFER: Final = timedelta(hours=1)
 
 
@@ -98,11 +102,21 @@ class StripeMirror:
                 "unit_amount": 1,
                 "lookup_key": _LOOKUP_KEY,
                 "transfer_lookup_key": True,
-                "product_data": {"name": "Usage"},
+                "product": await self._find_product(),
                 "recurring": {"interval": "month", "usage_type": "metered", "meter": meter},
             }
         )
         return made.id
+
+    async def _find_product(self) -> str:
+        """Its id is ours: there is no second one to be made."""
+        try:
+            found = await self._v1.products.retrieve_async(_PRODUCT)
+        except stripe.InvalidRequestError as error:
+            if error.http_status != _NOT_FOUND:
+                raise
+            found = await self._v1.products.create_async({"id": _PRODUCT, "name": "Usage"})
+        return found.id
 
     async def _find_customer(self, tenant: str, begun_at: datetime) -> str | None:
         since = int((begun_at - _CLOCKS_DIFFER).timestamp())
@@ -113,8 +127,13 @@ class StripeMirror:
         return None
 
     async def _living(self, customer: str, price: str) -> dict[str, Any] | None:
-        found = await self._v1.subscriptions.list_async({"customer": customer, "price": price})
-        return plain(found.data[0]) if found.data else None
+        found = await self._v1.subscriptions.list_async({"customer": customer, "limit": 100})
+        async for subscription in found.auto_paging_iter():
+            known = plain(subscription)
+            if any(item["price"]["id"] == price for item in known["items"]["data"]):
+                living: dict[str, Any] = known
+                return living
+        return None
 
     async def _subscribe(self, customer: str, price: str) -> dict[str, Any]:
         anchor = month_end(self._clock.now().astimezone(UTC).date().replace(day=1))

@@ -8,14 +8,20 @@ endpoint for thin events has one of its own.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import stripe
-from pydantic import BaseModel, Field, SecretStr, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    Field,
+    SecretStr,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
 from penstock_billing.adapters.stripe_client import StripeConnection, plain, translated
 from penstock_billing.ports.payments import Notice, Provider
@@ -73,6 +79,11 @@ class _Thin(BaseModel):
     created: datetime
 
 
+_EVENT: Final[TypeAdapter[_Snapshot | _Thin]] = TypeAdapter(
+    Annotated[_Snapshot | _Thin, Field(discriminator="object")]
+)
+
+
 class StripeNoticeReader:
     """Reads deliveries."""
 
@@ -87,14 +98,14 @@ class StripeNoticeReader:
             SchemaError: it is signed, but no event.
         """
         header = headers.get(SIGNATURE_HEADER)
-        if header is None:
+        if not header or not header.isascii():
             msg = "There is no signature: this address is for Stripe's webhooks."
             raise AuthenticationError(msg, code="webhook_unsigned")
         self._verify(header, body)
         _check_time(header, at)
         try:
-            return _notice(json.loads(body))
-        except (ValueError, ValidationError) as error:
+            return _notice(_EVENT.validate_json(body))
+        except ValidationError as error:
             msg = "The body is no event of Stripe's."
             raise SchemaError(msg, code="webhook_malformed") from error
 
@@ -129,11 +140,17 @@ class StripeMissedNotices:
                     "limit": 100,
                 }
             )
-            notices = [_notice(plain(event)) async for event in missed.auto_paging_iter()]
+            notices = [
+                _notice(_EVENT.validate_python(plain(event)))
+                async for event in missed.auto_paging_iter()
+            ]
             reports = await self._client.v2.core.events.list_async(
                 {"types": list(METER_ERRORS), "created": {"gte": since.strftime("%FT%TZ")}}
             )
-            notices += [_notice(plain(event)) async for event in reports.auto_paging_iter()]
+            notices += [
+                _notice(_EVENT.validate_python(plain(event)))
+                async for event in reports.auto_paging_iter()
+            ]
         return notices
 
     async def about_invoice(self, notice: Notice) -> Notice:
@@ -163,13 +180,10 @@ def _check_time(header: str, at: datetime) -> None:
         raise AuthenticationError(msg, code="webhook_future")
 
 
-def _notice(event: Any) -> Notice:
-    """Raises ValidationError."""
-    if isinstance(event, dict) and event.get("object") == "v2.core.event":
-        thin = _Thin.model_validate(event)
-        return Notice(Provider.STRIPE, thin.id, thin.type, None, thin.created.astimezone(UTC))
-    snapshot = _Snapshot.model_validate(event)
-    about = snapshot.data.object
+def _notice(event: _Snapshot | _Thin) -> Notice:
+    if isinstance(event, _Thin):
+        return Notice(Provider.STRIPE, event.id, event.type, None, event.created.astimezone(UTC))
+    about = event.data.object
     reference = about.id if about.object == "invoice" else about.payment_intent
-    at = datetime.fromtimestamp(snapshot.created, UTC)
-    return Notice(Provider.STRIPE, snapshot.id, snapshot.type, reference, at)
+    at = datetime.fromtimestamp(event.created, UTC)
+    return Notice(Provider.STRIPE, event.id, event.type, reference, at)

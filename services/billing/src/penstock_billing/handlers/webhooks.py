@@ -66,17 +66,22 @@ class WebhookDesk:
 
 
 class NoticeDesk:
-    """Handles stored notices: each until its effect is committed, in whatever order they came."""
+    """Handles stored notices: each until its effect is committed, in whatever order they came.
+
+    Those of some kinds have a handler of their own, all others that of their provider.
+    """
 
     def __init__(
         self,
         inbox: NoticeInbox,
-        handlers: Callable[[Notice], NoticeHandler],
+        by_kind: Mapping[str, NoticeHandler],
+        by_provider: Mapping[Provider, NoticeHandler],
         arrived: asyncio.Event,
         clock: Clock,
     ) -> None:
         self._inbox = inbox
-        self._handlers = handlers
+        self._by_kind = by_kind
+        self._by_provider = by_provider
         self._arrived = arrived
         self._clock = clock
 
@@ -108,13 +113,16 @@ class NoticeDesk:
                 return False
             notice = turn.waiting.notice
             try:
-                await self._handlers(notice).on_notice(notice)
+                await self._handler(notice).on_notice(notice)
             except Exception as error:  # noqa: BLE001  it comes again, or is parked for a person
                 await self._failed(turn, error)
             else:
                 await turn.done(self._clock.now())
                 metrics.NOTICES.labels(notice.provider.value, "done").inc()
             return True
+
+    def _handler(self, notice: Notice) -> NoticeHandler:
+        return self._by_kind.get(notice.kind) or self._by_provider[notice.provider]
 
     async def _failed(self, turn: NoticeTurn, error: Exception) -> None:
         waiting, now = turn.waiting, self._clock.now()
