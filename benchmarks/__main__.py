@@ -32,6 +32,7 @@ NAMES: Final = (
     "limits",
     "billing_ingest",
     "quota_reservations",
+    "invoice_preview",
     "router_decision",
     "router_hop",
     "router_quality",

@@ -94,11 +94,13 @@ def routed_before(fact: StoredFact) -> StoredFact:
     return StoredFact(fact.subject, headers, fact.payload)
 
 
-async def add_history(connection: Any, rows: int, before: datetime) -> None:
+async def add_history(
+    connection: Any, rows: int, before: datetime, *, tenants: int = TENANTS
+) -> None:
     """So many attempts, a million a day, up to a moment; sums and ledger follow by the triggers."""
     step = timedelta(days=1) / _HISTORY_PER_DAY
     start = before.astimezone(UTC) - rows * step
-    shape = (TENANTS, MODELS, KEYS, USERS)
+    shape = (tenants, MODELS, KEYS, USERS)
     for first in range(1, rows + 1, _CHUNK):
         last = min(first + _CHUNK - 1, rows)
         await connection.execute(_HISTORY, first, last, start, *shape, step, timeout=None)
