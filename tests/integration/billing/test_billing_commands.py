@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import json
 import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from tests.support.billing import Operator, StartBilling, terminal
 
 from penstock_shared.contracts.accounts import looks_like_api_key
@@ -192,3 +195,40 @@ async def test_an_operator_sets_and_lifts_quotas(
             assert "is no quota" in err
         _, out, _ = await terminal_.run("quotas", "show", "--json")
         assert len(json.loads(out)["quotas"]) == 1
+
+
+async def test_usage_over_time(
+    start_billing: StartBilling, operator: Operator, nats_url: str, tmp_path: Path
+) -> None:
+    """A chart by day; the export's rows are the facts' sums, for all tenants and for one."""
+    terminal_ = Terminal(nats_url)
+    today = datetime.now(UTC)
+    async with start_billing():
+        for tenant, tokens in (("acme", (1000, 489)), ("acme", (10, 20)), ("globex", (7, 3))):
+            await operator.publish(terminal(tenant=tenant, tokens=tokens, routed_at=today))
+        await operator.caught_up()
+        _, out, _ = await terminal_.run("usage", "--days", "2")
+        drawn = next(line for line in out.splitlines() if line.startswith(f"{today:%Y-%m-%d}"))
+        assert "█" in drawn
+        assert drawn.split()[-2:] == ["3", "$0.001277"]
+        status, out, _ = await terminal_.run("usage", "export", "--by", "tenant", "--by", "user_id")
+        assert status == 0
+        rows = {row["tenant"]: row for row in csv.DictReader(io.StringIO(out))}
+        assert [(name, row["user_id"]) for name, row in rows.items()] == [
+            ("acme", "somebody"),
+            ("globex", "somebody"),
+        ]
+        assert (rows["acme"]["requests"], rows["acme"]["cost_microusd"]) == ("2", "1269")
+        path = tmp_path / "acme.parquet"
+        asked = ("--tenant", "acme", "--bucket", "1m", "--format", "parquet", "-o", str(path))
+        status, _, _ = await terminal_.run("usage", "export", *asked)
+        assert status == 0
+        (row,) = pq.read_table(path).to_pylist()
+        assert (row["tenant"], row["output_tokens"]) == ("acme", 509)
+        for wrong in (
+            ("--from", "2026-02-30"),
+            ("--from", "2026-02-02", "--before", "2026-02-01"),
+            ("--bucket", "1h", "--by", "user_id"),
+        ):
+            status, _, err = await terminal_.run("usage", "export", *wrong)
+            assert (status, "Traceback" in err) == (1, False), err

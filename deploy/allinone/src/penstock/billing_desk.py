@@ -32,8 +32,12 @@ def build(model: type[A], **fields: Any) -> A:
         return model(**fields)
     except ValidationError as error:
         first = error.errors()[0]
-        field = str(first["loc"][0])
         reason = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:
+            raise OperatorError(
+                f"This does not go together: {reason}.", "--help shows examples."
+            ) from error
+        field = str(first["loc"][0])
         inside = ".".join(str(part) for part in first["loc"][1:])
         raise OperatorError(
             f"{fields[field]!r} is no valid {field.replace('_', ' ')}: {inside}{inside and ': '}"

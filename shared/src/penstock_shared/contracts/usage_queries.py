@@ -45,7 +45,7 @@ _SPANS: Final = {
 class UsageGroup(StrEnum):
     """What sums can be told apart by."""
 
-    TENANT = "tenant"  # operators only: a tenant's question is about itself
+    TENANT = "tenant"
     MODEL = "model"
     KEY = "api_key_id"
     USER = "user_id"

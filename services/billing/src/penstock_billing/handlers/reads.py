@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from penstock_billing.domain.announcements import Act
 from penstock_billing.domain.usage_pages import usage_page, window
 from penstock_billing.handlers.commands import Verb, parse_command
 from penstock_billing.ports.reads import UsageReads
-from penstock_shared.contracts.errors import SchemaError
-from penstock_shared.contracts.usage_queries import MAX_ROWS, QueryUsage, UsageGroup, UsagePage
-
-QUERY_USAGE: Final = "query-usage"
+from penstock_shared.contracts.usage_queries import MAX_ROWS, QueryUsage, UsagePage
 
 
 class UsageQuestions:
@@ -19,13 +14,10 @@ class UsageQuestions:
 
     def __init__(self, reads: UsageReads) -> None:
         self._reads = reads
-        self.verbs: dict[str, Verb] = {QUERY_USAGE: self._query}
+        self.verbs: dict[str, Verb] = {"query-usage": self._query}
 
     async def _query(self, payload: bytes, act: Act) -> UsagePage:
         query = parse_command(QueryUsage, payload)
-        if query.tenant is not None and UsageGroup.TENANT in query.group_by:
-            msg = "A tenant's question is about itself: group by something else."
-            raise SchemaError(msg, code="invalid_group", param="group_by")
         asked = window(query, act.at)
         found = await self._reads.groups(query, asked, MAX_ROWS + 1)
         return usage_page(query, asked, found, MAX_ROWS, act.at)
