@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import stripe
+from stripe._base_address import BaseAddresses
 from tests.support import stripe_fake
 
 KEY: Final = "PENSTOCK_STRIPE_TEST_KEY"
