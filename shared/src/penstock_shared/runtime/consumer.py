@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Final
 
 import nats.errors
 import nats.js.errors
@@ -18,6 +20,8 @@ from penstock_shared.contracts.streams import ConsumerSpec
 from penstock_shared.runtime.broker import Broker
 from penstock_shared.runtime.position import position_of
 from penstock_shared.runtime.pull import PullLoop
+
+_RESET_WITHIN_S: Final = 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -111,17 +115,27 @@ async def ensure_consumer(broker: Broker, spec: ConsumerSpec) -> str:
 
 
 async def rewind_consumer(broker: Broker, spec: ConsumerSpec) -> None:
-    """Delete the durable: whoever pulls next makes it anew, at the stream's beginning.
+    """Set the durable back to the stream's beginning, whoever is pulling from it.
+
+    By the server's own reset (nats-architecture-and-design, ADR-60; nats-server 2.14). A durable
+    that is deleted and made anew at once may come back with its old position.
 
     Raises:
-        UnavailableError: NATS does not answer.
+        UnavailableError: NATS does not answer, or does not know this request yet.
     """
+    subject = f"$JS.API.CONSUMER.RESET.{spec.stream}.{spec.durable}"
     try:
-        with contextlib.suppress(nats.js.errors.NotFoundError):
-            await broker.jetstream.delete_consumer(spec.stream, spec.durable)
+        await ensure_consumer(broker, spec)
+        answer = await broker.client.request(subject, b'{"seq":1}', timeout=_RESET_WITHIN_S)
+        failure = json.loads(answer.data).get("error")
     except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
-        msg = f"The position of {spec.durable} could not be set back: is NATS up?"
-        raise UnavailableError(msg, code="event_log_unavailable") from error
+        failure = error
+    if failure is not None:
+        msg = (
+            f"The position of {spec.durable} could not be set back ({failure}): "
+            "is NATS up, and 2.14 or newer?"
+        )
+        raise UnavailableError(msg, code="event_log_unavailable")
 
 
 class DurableConsumer:
