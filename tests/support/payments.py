@@ -22,6 +22,7 @@ from penstock_billing.handlers.settling import Settling
 from penstock_billing.ports.payments import (
     Charge,
     Notice,
+    PaymentGateway,
     PaymentState,
     PaymentStatus,
     Provider,
@@ -138,6 +139,7 @@ class PaymentRig:
 
     postgres: Postgres
     provider: BookedProvider
+    gateways: dict[Provider, PaymentGateway]
     clock: SetClock
     book: PostgresPayments
     collector: Collector
@@ -147,7 +149,7 @@ class PaymentRig:
     def another_replica(self) -> Collector:
         return Collector(
             PostgresPayments(self.postgres),
-            {self.provider.provider: self.provider},
+            self.gateways,
             self.settling,
             NoRelay(),
         )
@@ -209,10 +211,11 @@ async def payment_rig(postgres_dsn: str) -> AsyncIterator[PaymentRig]:
         await migrate(postgres, "billing", "penstock_billing.adapters")
         provider, clock, relay = BookedProvider(), SetClock(), NoRelay()
         ids = IdSource(clock, os.urandom)
-        book, gateways = PostgresPayments(postgres), {provider.provider: provider}
+        book = PostgresPayments(postgres)
+        gateways: dict[Provider, PaymentGateway] = {provider.provider: provider}
         settling = Settling(book, TERMS, lambda: Act(clock.now(), None, ids.new))
         collector = Collector(book, gateways, settling, relay)
         commands = PaymentCommands(book, gateways, collector, settling, TERMS, relay)
-        yield PaymentRig(postgres, provider, clock, book, collector, commands, settling)
+        yield PaymentRig(postgres, provider, gateways, clock, book, collector, commands, settling)
     finally:
         await postgres.close()

@@ -16,9 +16,6 @@ from pydantic import SecretStr
 
 from penstock_shared.contracts.errors import NotFoundError, PermanentError, UnavailableError
 
-_TIMEOUT_S: Final = 30
-"""Of one call. Braintree's own timeout for a sale lies below a minute; what takes longer is looked
-up by its order id when it is asked for again."""
 _THREADS: Final = 8
 _REFUSED: Final = (
     exceptions.authentication_error.AuthenticationError,
@@ -40,6 +37,8 @@ class BraintreeAccount:
     private_key: SecretStr
     merchant_account_id: str | None = None
     """One that settles in US dollars; None: the default one does."""
+    timeout_s: float = 30
+    """Of one call: what takes longer is looked up by its order id when it is asked for again."""
     url: str | None = None
     """Another server that speaks Braintree's protocol, for tests: `http://127.0.0.1:3000`."""
 
@@ -54,7 +53,7 @@ class BraintreeClient:
                 merchant_id=account.merchant_id,
                 public_key=account.public_key,
                 private_key=account.private_key.get_secret_value(),
-                timeout=_TIMEOUT_S,
+                timeout=account.timeout_s,
                 wrap_http_exceptions=True,
             )
         )

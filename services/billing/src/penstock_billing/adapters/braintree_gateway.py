@@ -11,7 +11,7 @@ its window should be set to at least as long as claims last, two minutes.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -138,8 +138,7 @@ class BraintreeGateway:
             NotFoundError: Braintree has no such transaction.
         """
         transaction = await self._find(reference)
-        refunds = [_refund_state(await self._find(one)) for one in transaction.refund_ids or ()]
-        return _state(transaction, tuple(refunds))
+        return _state(transaction, tuple([one async for one in self._refunds(transaction)]))
 
     async def refund(self, order: RefundOrder) -> RefundState:
         """Give money back once under the refund's id.
@@ -149,15 +148,14 @@ class BraintreeGateway:
             UnavailableError: Braintree does not answer, or has not settled the transaction yet.
         """
         transaction = await self._find(order.reference)
-        for one in transaction.refund_ids or ():
-            known = _refund_state(await self._find(one))
+        async for known in self._refunds(transaction):
             if known.refund_id == order.refund_id:
                 return known
         fields = {"amount": _amount(order.cents), "order_id": order.refund_id}
         refund = self._client.sdk.transaction.refund
         result = await self._client.call(refund, order.reference, fields)
         if result.transaction is not None:
-            return _refund_state(result.transaction)
+            return _refund_state(result.transaction, transaction)
         if _NOT_YET & _codes(result):
             msg = "Braintree refunds a transaction only when it has settled: it is tried again."
             raise UnavailableError(msg, code="not_settled")
@@ -177,11 +175,17 @@ class BraintreeGateway:
         """The sale under that id; what was refused only because there is one is not it."""
         same = braintree.TransactionSearch.order_id == order_id
         found = await self._client.call(self._client.sdk.transaction.search, same)
-        sales = [await self._find(one) for one in found.ids]
+        same_id = [await self._find(one) for one in found.ids]
+        # A refund that is made without an order id gets that of its sale.
+        sales = [one for one in same_id if one.type == "sale"]
         real = [sale for sale in sales if not _is_duplicate(sale)]
         if sales and not real:
             raise _in_doubt()
         return real[0] if real else None
+
+    async def _refunds(self, transaction: Any) -> AsyncIterator[RefundState]:
+        for one in transaction.refund_ids or ():
+            yield _refund_state(await self._find(one), transaction)
 
     async def _find(self, reference: str) -> Any:
         return await self._client.call(self._client.sdk.transaction.find, reference)
@@ -216,9 +220,10 @@ def _state(transaction: Any, refunds: tuple[RefundState, ...] = ()) -> PaymentSt
     return PaymentState(transaction.id, status, _cents(transaction), failure, refunds)
 
 
-def _refund_state(transaction: Any) -> RefundState:
-    status = _STATUSES.get(transaction.status, PaymentStatus.PENDING)
-    return RefundState(transaction.id, _uuid(transaction.order_id), status, _cents(transaction))
+def _refund_state(refund: Any, of: Any) -> RefundState:
+    status = _STATUSES.get(refund.status, PaymentStatus.PENDING)
+    ours = None if refund.order_id == of.order_id else refund.order_id
+    return RefundState(refund.id, ours, status, _cents(refund))
 
 
 def _failure(transaction: Any) -> str:
@@ -248,10 +253,3 @@ def _refused(result: Any) -> PermanentError:
     codes = ", ".join(sorted(_codes(result)))
     msg = f"Braintree refuses the request ({codes}): {result.message[:200]}"
     return PermanentError(msg, code="provider_refused")
-
-
-def _uuid(order_id: str | None) -> str | None:
-    try:
-        return str(uuid.UUID(order_id or ""))
-    except ValueError:
-        return None
