@@ -31,6 +31,7 @@ NAMES: Final = (
     "edge_overhead",
     "limits",
     "billing_ingest",
+    "quota_check",
     "quota_reservations",
     "invoice_preview",
     "router_decision",

@@ -133,10 +133,15 @@ create function billing.credit_state(of_tenant text, on_day date)
 returns table (most numeric, settled numeric, reserved numeric)
 language sql stable as $$
     with told as (
-        select coalesce((max(p.period) filter (where p.status = 'closed')
-                         + interval '1 month')::date, '-infinity') as unclosed,
-               coalesce((max(p.period) + interval '1 month')::date, '-infinity') as uncut
-        from billing.periods p where p.tenant = of_tenant
+        select p.*
+        from billing.tenants t
+        cross join lateral (
+            select coalesce((max(p.period) filter (where p.status = 'closed')
+                             + interval '1 month')::date, '-infinity') as unclosed,
+                   coalesce((max(p.period) + interval '1 month')::date, '-infinity') as uncut
+            from billing.periods p where p.tenant = of_tenant) as p
+        where t.tenant = of_tenant and case when t.limited_from <= on_day
+            then not (billing.terms_on(of_tenant, on_day) ->> 'overage')::boolean else false end
     ), live as (
         select g.microusd - g.used as rest, coalesce(g.expires_on, 'infinity') as expires_on
         from billing.grants g where g.tenant = of_tenant and g.used < g.microusd
@@ -177,10 +182,7 @@ language sql stable as $$
                sum(m.reserved) filter (where m.asked) as reserved
         from months m group by m.since
     )
-    select b.most, b.settled, b.reserved
-    from bounds b, billing.tenants t
-    where t.tenant = of_tenant and t.limited_from <= on_day
-      and not (billing.terms_on(of_tenant, on_day) ->> 'overage')::boolean
+    select b.most, b.settled, b.reserved from bounds b
     order by b.most - b.settled - b.reserved limit 1
 $$;
 
@@ -190,15 +192,25 @@ select tenant, date_trunc('month', accepted_on::timestamp)::date, 'hold', 'commi
        'reservations', sum(microusd), 'reservations'
 from billing.reservations group by 1, 2 having sum(microusd) > 0;
 
+create or replace function billing.lock_quotas(of_tenants text[]) returns void
+language plpgsql as $$
+begin
+    perform pg_advisory_xact_lock(hashtext('penstock.quotas'), p.place)
+    from (select distinct hashtext(t.tenant) & 127 as place
+          from unnest(of_tenants) as t (tenant) order by 1) as p;
+end $$;
+
 -- Write the reservations among `wanted` that belong to `requests`, and count them. One that is
 -- there already grows to what is wanted now, and never shrinks: either of the two may be routed.
 create or replace function billing.hold(of_tenant text, on_day date, wanted jsonb, requests uuid[])
 returns void language plpgsql as $$
 begin
-    insert into billing.quota_use (tenant, day, unit)
-    values (of_tenant, on_day, 'requests'), (of_tenant, on_day, 'tokens'),
-           (of_tenant, on_day, 'microusd')
-    on conflict do nothing;
+    if not exists (select from billing.quota_use u where u.tenant = of_tenant and u.day = on_day)
+    then
+        insert into billing.quota_use (tenant, day, unit)
+        values (of_tenant, on_day, 'requests'), (of_tenant, on_day, 'tokens'),
+               (of_tenant, on_day, 'microusd');
+    end if;
     with before as (
         select r.attempt, r.tokens, r.microusd
         from jsonb_populate_recordset(null::billing.reservations, wanted) as w
@@ -246,12 +258,16 @@ end $$;
 -- with everything that is in the way. `asked` is a list of {tenant, day, wanted: [reservations]}
 -- with each request once. Asking again changes nothing, and a request of which usage is known needs
 -- no reservation any more.
+--
+-- Plans are made once a session: planned for each call, its statements cost twice as much (ADR 26).
 create or replace function billing.reserve(asked jsonb)
 returns table (tenant text, request_id uuid, unit text, period text, most bigint,
                settled numeric, reserved numeric, needed numeric)
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan as $$
 declare
     place     record;
+    credit    record;
     one       record;
     units     text[];
     periods   text[];
@@ -276,12 +292,19 @@ begin
         select array_agg(s.unit), array_agg(s.period), array_agg(s.most),
                array_agg(s.settled), array_agg(s.reserved)
         into units, periods, mosts, settleds, reserveds
-        from (
-            select q.unit, q.period, q.most, q.settled, q.reserved
-            from billing.quota_state(place.tenant, place.day) q where not q.soft
-            union all
-            select 'credit', 'month', c.most::bigint, c.settled, c.reserved
-            from billing.credit_state(place.tenant, place.day) c) as s;
+        from billing.quota_state(place.tenant, place.day) s where not s.soft;
+        if exists (select from billing.tenants t
+                   where t.tenant = place.tenant and t.limited_from <= place.day) then
+            select c.most::bigint as most, c.settled, c.reserved into credit
+            from billing.credit_state(place.tenant, place.day) c;
+            if found then
+                units := units || 'credit'::text;
+                periods := periods || 'month'::text;
+                mosts := mosts || credit.most;
+                settleds := settleds || credit.settled;
+                reserveds := reserveds || credit.reserved;
+            end if;
+        end if;
         continue when units is null;  -- they were lifted
         granted := '{}';
         for one in
