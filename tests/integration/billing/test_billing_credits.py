@@ -28,8 +28,9 @@ from tests.support.credits import (
 from tests.support.quotas import QuotaRig, metered, quota_rig, tenant
 
 from penstock_billing.adapters.postgres_credits import PostgresCredits
-from penstock_billing.adapters.postgres_invoices import PostgresInvoices, month_reader
+from penstock_billing.adapters.postgres_invoices import PostgresInvoices
 from penstock_billing.adapters.postgres_ledger import balances
+from penstock_billing.adapters.postgres_months import PostgresMonths
 from penstock_billing.adapters.postgres_outbox import PostgresOutbox
 from penstock_billing.adapters.postgres_roles import TenantPostgres
 from penstock_billing.adapters.postgres_thresholds import PostgresThresholds
@@ -145,7 +146,7 @@ async def test_200_submitters_use_credit_up_and_not_one_micro_dollar_more(rig: Q
 async def _drawn_up(rig: QuotaRig) -> DrawnUp:
     """This month of acme's, as it is previewed."""
     async with rig.postgres.acquire() as connection:
-        month = month_reader(connection, "acme")
+        month = PostgresMonths(connection, "acme")
         return draw_up(await month.records(month_start(TODAY)), await month.grants(), 0)
 
 

@@ -58,6 +58,6 @@ class PeriodClosed(BaseModel):
     tenant: TenantId
     month: Month
     closed: bool
-    """False: it is cut, and closes as soon as billing has read the event log up to there."""
+    """False: some of its requests are open, or billing has not read their facts yet: ask again."""
     invoice: Invoice | None = None
     """None where nothing was used, paid for or corrected."""

@@ -9,17 +9,18 @@ from typing import Any, Final
 
 from penstock_billing.adapters.postgres_credits import credit_transaction
 from penstock_billing.adapters.postgres_ledger import balances
+from penstock_billing.adapters.postgres_months import (
+    INVOICE_COLUMNS,
+    LINE_COLUMNS,
+    PostgresMonths,
+)
 from penstock_billing.adapters.postgres_outbox import enqueue
-from penstock_billing.adapters.postgres_plans import read_timeline
 from penstock_billing.adapters.postgres_roles import TenantPostgres
-from penstock_billing.ports.credits import CreditTransaction, CreditUse, Grant
+from penstock_billing.ports.credits import CreditTransaction, CreditUse
 from penstock_billing.ports.invoices import (
-    Adjustment,
     Cut,
-    DayUsage,
     MonthClosing,
     MonthReader,
-    MonthRecords,
 )
 from penstock_billing.ports.ledger import Account
 from penstock_billing.ports.outbox import OutboxEntry
@@ -28,31 +29,6 @@ from penstock_shared.contracts.invoices import Invoice, InvoiceLine, first_day
 from penstock_shared.runtime.postgres import Postgres, translated
 
 # ruff: noqa: S608  nothing but constants is put together
-_KNOWN: Final = "select exists (select from billing.tenants where tenant = $1)"
-_USAGE: Final = """
-select day, model, sum(requests)::bigint as requests, sum(input_tokens)::bigint as input_tokens,
-       sum(cached_input_tokens)::bigint as cached_input_tokens,
-       sum(output_tokens)::bigint as output_tokens, sum(tool_calls)::bigint as tool_calls,
-       sum(cost_microusd)::bigint as cost_microusd
-from billing.usage_days where tenant = $1 and period = $2
-group by day, model order by day, model"""
-_ADJUSTMENTS: Final = """
-select reason, microusd from billing.adjustments where tenant = $1 and period = $2"""
-_GRANTS: Final = """
-select grant_id, microusd - used as left_microusd, priority, expires_on, granted_at
-from billing.grants where tenant = $1 and used < microusd order by grant_id"""
-# From the tenant's first month on, or from the first in which the ledger has something: a clock
-# may have been wrong when the tenant was created.
-_OPEN: Final = """
-select m.period from billing.tenants t
-cross join lateral (
-    select generate_series(least(date_trunc('month', t.created_at, 'UTC')::date, (
-        select min(b.period) from billing.balances b where b.tenant = t.tenant)),
-        $2::date - 1, '1 month')::date as period) as m
-where t.tenant = $1 and not exists (
-    select from billing.periods p
-    where p.tenant = t.tenant and p.period = m.period and p.status = 'closed')
-order by 1"""
 # The earliest month that is neither cut nor closed: of each tenant that has no cut one. While
 # something is reserved in it, it waits: what was let in on credit that ends with the month must be
 # paid by it (ADR 26), and a reservation always ends.
@@ -95,23 +71,10 @@ update billing.periods set status = 'closed', closed_at = $3 where tenant = $1 a
 _USE: Final = """
 insert into billing.grant_uses (grant_id, tenant, period, kind, microusd)
 select * from unnest($1::uuid[], $2::text[], $3::date[], $4::text[], $5::bigint[])"""
-_INVOICE_COLUMNS: Final = (
-    "tenant, period, number, usage_microusd, subtotal_microusd, credit_microusd, due_microusd, "
-    "events_seq, issued_at"
-)
-_LINE_COLUMNS: Final = (
-    "kind, description, from_day, to_day, model, meter, quantity, unit_microusd, amount_microusd"
-)
-_INVOICES: Final = f"""
-select {_INVOICE_COLUMNS} from billing.invoices
-where tenant = $1 and period < $2 order by period desc limit $3"""
-_LINES: Final = f"""
-select period, {_LINE_COLUMNS} from billing.invoice_lines
-where tenant = $1 and period = any ($2::date[]) order by period, line"""
 _ISSUE: Final = f"""
-insert into billing.invoices ({_INVOICE_COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)"""
+insert into billing.invoices ({INVOICE_COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)"""
 _ISSUE_LINES: Final = f"""
-insert into billing.invoice_lines (tenant, period, line, {_LINE_COLUMNS})
+insert into billing.invoice_lines (tenant, period, line, {LINE_COLUMNS})
 select $1, $2, g.* from unnest(
     $3::integer[], $4::text[], $5::text[], $6::date[], $7::date[], $8::text[], $9::text[],
     $10::bigint[], $11::bigint[], $12::bigint[]) as g"""
@@ -128,7 +91,7 @@ class PostgresInvoices:
     async def reading(self, tenant: str) -> AsyncIterator[MonthReader]:
         """For one tenant's questions: sees nothing of any other (I8)."""
         async with self._tenants.of(tenant) as connection:
-            yield _Reader(connection, tenant)
+            yield PostgresMonths(connection, tenant)
 
     @contextlib.asynccontextmanager
     async def closing(self, cut: Cut) -> AsyncIterator[MonthClosing | None]:
@@ -155,52 +118,7 @@ class PostgresInvoices:
         return [Cut(**dict(row)) for row in await self._postgres.fetch(_CUTS, tenant)]
 
 
-def month_reader(connection: Any, tenant: str) -> MonthReader:
-    """One tenant's months as the transaction on `connection` sees them."""
-    return _Reader(connection, tenant)
-
-
-class _Reader:
-    """A `MonthReader` on one connection."""
-
-    def __init__(self, connection: Any, tenant: str) -> None:
-        self._connection = connection
-        self._tenant = tenant
-
-    async def known(self) -> bool:
-        return bool(await self._connection.fetchval(_KNOWN, self._tenant))
-
-    async def issued(self, before: date, limit: int) -> list[Invoice]:
-        rows = await self._connection.fetch(_INVOICES, self._tenant, before, limit)
-        lines: dict[date, list[InvoiceLine]] = {row["period"]: [] for row in rows}
-        for row in await self._connection.fetch(_LINES, self._tenant, list(lines)):
-            lines[row["period"]].append(InvoiceLine(**dict(row)))
-        return [
-            Invoice(**dict(row), month=f"{row['period']:%Y-%m}", lines=tuple(lines[row["period"]]))
-            for row in rows
-        ]
-
-    async def open_months(self, before: date) -> list[date]:
-        rows = await self._connection.fetch(_OPEN, self._tenant, before)
-        return [row["period"] for row in rows]
-
-    async def records(self, period: date) -> MonthRecords:
-        usage = await self._connection.fetch(_USAGE, self._tenant, period)
-        adjustments = await self._connection.fetch(_ADJUSTMENTS, self._tenant, period)
-        return MonthRecords(
-            tenant=self._tenant,
-            period=period,
-            timeline=tuple(await read_timeline(self._connection, self._tenant)),
-            usage=tuple(DayUsage(**dict(row)) for row in usage),
-            adjustments=tuple(Adjustment(row["reason"], row["microusd"]) for row in adjustments),
-        )
-
-    async def grants(self) -> list[Grant]:
-        rows = await self._connection.fetch(_GRANTS, self._tenant)
-        return [Grant(**dict(row) | {"grant_id": str(row["grant_id"])}) for row in rows]
-
-
-class _Closing(_Reader):
+class _Closing(PostgresMonths):
     """A `MonthClosing` on one connection."""
 
     def __init__(self, connection: Any, cut: Cut) -> None:

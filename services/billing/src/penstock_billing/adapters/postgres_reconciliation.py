@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import date
 from typing import Any, Final
 
-from penstock_billing.adapters.postgres_invoices import month_reader
+from penstock_billing.adapters.postgres_months import PostgresMonths
 from penstock_billing.ports.reconciliation import (
     Issued,
     MonthSums,
@@ -177,7 +177,7 @@ class _Snapshot:
         return [self._months[place] for place in sorted(self._months)]
 
     async def open_months(self, tenant: str, period: date) -> OpenMonths | None:
-        reader = month_reader(self._connection, tenant)
+        reader = PostgresMonths(self._connection, tenant)
         if not await reader.known():
             return None
         months = [*await reader.open_months(period), period]
