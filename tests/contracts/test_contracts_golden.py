@@ -31,6 +31,13 @@ from penstock_shared.contracts.accounts import (
     TenantStatus,
 )
 from penstock_shared.contracts.audit import AuditCheckpointed
+from penstock_shared.contracts.billing_facts import (
+    InvoiceIssued,
+    PaymentFailed,
+    PaymentRefunded,
+    PaymentSucceeded,
+    StandingChanged,
+)
 from penstock_shared.contracts.dead import DeadLetter
 from penstock_shared.contracts.errors import ErrorBody, ErrorReply
 from penstock_shared.contracts.feedback import FeedbackGiven, GiveFeedback, ResponseFeedback
@@ -47,6 +54,7 @@ from penstock_shared.contracts.models import (
     TranslationOptions,
     WorkerModels,
 )
+from penstock_shared.contracts.payments import Standing
 from penstock_shared.contracts.quotas import (
     Quota,
     QuotaPeriod,
@@ -372,6 +380,53 @@ CONTRACTS: Final[dict[str, BaseModel]] = {
         rotated_at=NOW,
     ),
     "account.key_revoked.v1": KeyRevoked(tenant="acme", key_id="key-1", by="key-3", revoked_at=NOW),
+    "billing.payment_succeeded.v1": PaymentSucceeded(
+        tenant="acme",
+        month="2026-10",
+        payment_id=REQUEST,
+        provider="stripe",
+        cents=1_234,
+        owed_cents=0,
+        succeeded_at=NOW,
+    ),
+    "billing.payment_failed.v1": PaymentFailed(
+        tenant="acme",
+        month="2026-10",
+        payment_id=REQUEST,
+        provider="braintree",
+        attempt=1,
+        cents=1_234,
+        failure="2001",
+        next_try_at=NOW,
+        failed_at=NOW,
+    ),
+    "billing.payment_refunded.v1": PaymentRefunded(
+        tenant="acme",
+        month="2026-10",
+        payment_id=REQUEST,
+        refund_id=RUN,
+        provider="braintree",
+        cents=34,
+        refunded_at=NOW,
+    ),
+    "billing.standing_changed.v1": StandingChanged(
+        tenant="acme",
+        before=Standing.PAST_DUE,
+        standing=Standing.GRACE,
+        failing_since=NOW,
+        suspends_at=NOW,
+        changed_at=NOW,
+    ),
+    "billing.invoice_issued.v1": InvoiceIssued(
+        tenant="acme",
+        month="2026-11",
+        number="acme-2026-11",
+        subtotal_microusd=7_000,
+        credit_microusd=1_000,
+        due_microusd=6_000,
+        events_seq=42,
+        issued_at=NOW,
+    ),
     "model.v1": ModelRecord(
         name="penstock-small",
         version="2",
