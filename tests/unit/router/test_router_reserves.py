@@ -25,6 +25,14 @@ from penstock_shared.contracts.reservations import reservations_json
 from penstock_shared.contracts.usage import Price, Usage, cost_microusd
 
 UNLIMITED = 10**9
+PRICE = Price(input_microusd_per_1k=100, output_microusd_per_1k=200)
+PRICES = st.builds(
+    Price,
+    input_microusd_per_1k=st.integers(0, 5_000),
+    cached_input_microusd_per_1k=st.none() | st.integers(0, 5_000),
+    output_microusd_per_1k=st.integers(0, 5_000),
+    request_microusd=st.integers(0, 50),
+)
 ACCENTS = "\u0315\u0300\u0316"
 NORMALISERS = [
     normalizers.Sequence([form(), *lower])
@@ -33,16 +41,14 @@ NORMALISERS = [
 ]
 
 
-def model(
-    context: int, kind: ModelKind = ModelKind.TEXT, prices: tuple[int, int] = (100, 200)
-) -> ModelRecord:
+def model(context: int, kind: ModelKind = ModelKind.TEXT, price: Price = PRICE) -> ModelRecord:
     return ModelRecord(
         name="small",
         version="1",
         kind=kind,
         parameters=1,
         context_tokens=context,
-        price=Price(input_microusd_per_1k=prices[0], output_microusd_per_1k=prices[1]),
+        price=price,
     )
 
 
@@ -73,24 +79,29 @@ def test_a_letter_with_very_many_accents_is_no_work() -> None:
     size=st.integers(0, 400),
     context=st.integers(1, 1_000),
     wanted=st.none() | st.integers(1, 1_000),
-    prices=st.tuples(st.integers(0, 5_000), st.integers(0, 5_000)),
+    price=PRICES,
+    attempt=st.integers(1, 2),
     data=st.data(),
 )
 def test_no_use_that_a_worker_allows_is_dearer(
     size: int,
     context: int,
     wanted: int | None,
-    prices: tuple[int, int],
+    price: Price,
+    attempt: int,
     data: st.DataObject,
 ) -> None:
-    """A prompt within the context, an answer within what it leaves and what was asked for."""
-    record = model(context, prices=prices)
-    (reserve,) = reserves_of(said("x" * size), Sampling(max_output_tokens=wanted), [record])
+    """A prompt within the context, cached or not; an answer within what it leaves and was asked."""
+    record = model(context, price=price)
+    plan = reserves_of(said("x" * size), Sampling(max_output_tokens=wanted), [record, record])
+    reserve = plan[attempt - 1]
+    billed = price if attempt == 1 else price.of_a_retry()
     prompt = data.draw(st.integers(0, min(context, size + 256)))
     answer = data.draw(st.integers(0, min(context - prompt, wanted or context)))
-    used = Usage(input_tokens=prompt, output_tokens=answer)
+    cached = data.draw(st.integers(0, prompt))
+    used = Usage(input_tokens=prompt, cached_input_tokens=cached, output_tokens=answer)
     assert prompt + answer <= reserve.tokens <= context
-    assert cost_microusd(used, record.price) <= reserve.microusd
+    assert cost_microusd(used, billed) <= reserve.microusd
 
 
 def test_each_kind_and_each_attempt_has_its_own_bound() -> None:
@@ -130,5 +141,7 @@ def test_one_quota_for_each_unit_and_period() -> None:
     """In whatever order they are sent, the record is the same."""
     both = (quota("tokens/day=1"), quota("requests/day=2"))
     assert UpdateTenant(tenant="acme", quotas=both).quotas == both[::-1]
-    with pytest.raises(ValidationError, match="one hard and one soft quota for each unit and period"):
+    with pytest.raises(
+        ValidationError, match="one hard and one soft quota for each unit and period"
+    ):
         UpdateTenant(tenant="acme", quotas=(quota("tokens/day=1"), quota("tokens/day=2")))

@@ -69,7 +69,7 @@ def _no_credit(limit: InTheWay, resets_at: datetime, wait_s: float) -> RateLimit
 
 
 def _usd(microusd: int) -> str:
-    return f"${microusd / _MICROUSD:,.6f}"
+    return f"${microusd // _MICROUSD:,}.{microusd % _MICROUSD:06}"
 
 
 def _utc(at: datetime) -> str:

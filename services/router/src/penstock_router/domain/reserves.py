@@ -11,6 +11,8 @@ Why it is a bound, attempt by attempt:
   whatever the tokenizer and the template do, and where no `max_output_tokens` is given it is the
   only one.
 
+Calls that the platform makes for a request are not in it: no attempt has any yet.
+
 A template that adds more than is allowed for here, or a new version of the model with a longer
 context that takes over between decision and run, can still use more. It is billed and settled as
 used: the quota is then overdrawn by the difference, and nothing more is admitted.
@@ -47,6 +49,7 @@ def reserves_of(
 
 
 def _reserve(attempt: int, model: ModelRecord, sizes: Sequence[int], sampling: Sampling) -> Reserve:
+    price = _without_luck(model.price if attempt == FIRST_ATTEMPT else model.price.of_a_retry())
     context = model.context_tokens
     output_tokens = min(sampling.max_output_tokens or context, context)
     if model.kind is ModelKind.EMBEDDING:  # each text has the context to itself
@@ -57,11 +60,20 @@ def _reserve(attempt: int, model: ModelRecord, sizes: Sequence[int], sampling: S
         )
     tokens = most.input_tokens + most.output_tokens
     if model.kind is ModelKind.TEXT and tokens > context:  # prompt and answer share it
-        tokens, most = context, _dearest(most, context, model.price)
+        tokens, most = context, _dearest(most, context, price)
     return Reserve(
         attempt=attempt,
         tokens=min(tokens, MAX_AMOUNT),
-        microusd=min(cost_microusd(most, model.price), MAX_AMOUNT),
+        microusd=min(cost_microusd(most, price), MAX_AMOUNT),
+    )
+
+
+def _without_luck(price: Price) -> Price:
+    """Nobody knows before how much of a prompt is cached: all of it costs what is dearer."""
+    cached = price.cached_input_microusd_per_1k or 0
+    dearer = max(price.input_microusd_per_1k, cached)
+    return price.model_copy(
+        update={"input_microusd_per_1k": dearer, "cached_input_microusd_per_1k": None}
     )
 
 
