@@ -92,14 +92,13 @@ class StripeRig:
             _USE, tenant, month, microusd, str(uuid.uuid4()), self.clock.now()
         )
 
-    async def meter(self, stream_from: int = 50) -> StripeMeter:
-        """The adapter of the meter that the sync has found or made."""
-        meter = (await self.sync.catalogue()).meter
-        return StripeMeter(self.connection, meter, self.clock, stream_from=stream_from)
+    def meter(self, stream_from: int = 50) -> StripeMeter:
+        """The adapter."""
+        return StripeMeter(self.connection, self.book, self.clock, stream_from=stream_from)
 
-    async def pusher(self, stream_from: int = 50) -> UsagePusher:
+    def pusher(self, stream_from: int = 50) -> UsagePusher:
         """As it runs in billing."""
-        return UsagePusher(self.pushes, await self.meter(stream_from), self.clock)
+        return UsagePusher(self.pushes, self.meter(stream_from), self.clock)
 
     def meter_errors(self) -> MeterErrorDesk:
         """Who hears of what the meter dropped."""

@@ -82,7 +82,7 @@ def invoices(rig: StripeRig) -> list[Any]:
 async def metered(rig: StripeRig, microusd: int) -> None:
     """Usage of November, pushed; then the month is over and Stripe has made its draft."""
     await rig.use("acme", microusd)
-    await (await rig.pusher()).look()
+    await rig.pusher().look()
     rig.clock.set(CLOSED)
     rig.fake.catch_up()
 
@@ -122,7 +122,7 @@ async def test_a_month_before_the_subscription_is_an_invoice_of_items(rig: Strip
 async def test_what_the_meter_lacks_is_an_item(rig: StripeRig) -> None:
     """The meter dropped a push after it had taken it: the invoice is right all the same."""
     await rig.use("acme", 300 * CENT)
-    await (await rig.pusher()).look()
+    await rig.pusher().look()
     rig.fake.account.received.clear()
     for event in list(rig.fake.account.store.all("billing.meter_event")):
         rig.fake.account.store.drop(event["id"])
@@ -143,7 +143,7 @@ async def test_nothing_is_issued_before_the_meter_has_the_month(rig: StripeRig) 
     rig.clock.advance(timedelta(days=2))
     with pytest.raises(UnavailableError):
         await rig.gateway.collect(charge(of, cents))
-    await (await rig.pusher()).look()
+    await rig.pusher().look()
     with pytest.raises(UnavailableError):
         await rig.gateway.collect(charge(of, cents))
     rig.clock.set(CLOSED)

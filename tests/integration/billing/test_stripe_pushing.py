@@ -29,7 +29,7 @@ async def rig(postgres_dsn: str) -> AsyncIterator[StripeRig]:
 
 async def test_whole_cents_are_pushed_and_the_remainder_is_carried(rig: StripeRig) -> None:
     """What the meter has is the ledger's usage rounded down, at every moment (I2)."""
-    pusher = await rig.pusher()
+    pusher = rig.pusher()
     for used, counted in ((CENT * 3 + 9_999, 3), (1, 4), (CENT - 1, 4), (1, 5)):
         await rig.use("acme", used)
         await pusher.look()
@@ -40,7 +40,7 @@ async def test_whole_cents_are_pushed_and_the_remainder_is_carried(rig: StripeRi
     customer = await rig.postgres.fetchval(
         "select customer_id from billing.stripe_customers where tenant = 'acme'"
     )
-    assert await (await rig.meter()).summed_cents(customer, NOVEMBER) == 5
+    assert await rig.meter().summed_cents(customer, NOVEMBER) == 5
 
 
 @pytest.mark.parametrize("stream_from", [1, 50])
@@ -51,7 +51,7 @@ async def test_a_push_of_which_nobody_knows_is_sent_again_and_counts_once(
     monkeypatch.setattr(HTTPClient, "INITIAL_DELAY", 0.001)
     rig.connection._http._timeout = 0.2
     path = "/v1/billing/meter_events" if stream_from > 1 else "/meter-events"
-    pusher = await rig.pusher(stream_from)
+    pusher = rig.pusher(stream_from)
     for turn, (kind, effect) in enumerate(product(Kind, (False, True)), start=1):
         fault = rig.fake.faults.plan(Fault(kind, path, effect=effect, times=4))
         await rig.use("acme", 7 * CENT)
@@ -64,13 +64,13 @@ async def test_a_push_of_which_nobody_knows_is_sent_again_and_counts_once(
 
 async def test_what_was_sent_long_ago_is_asked_for_before_it_is_sent_again(rig: StripeRig) -> None:
     """After 24 hours Stripe forgets identifiers: the meter's sums say what it has (I2)."""
-    pusher = await rig.pusher()
+    pusher = rig.pusher()
     await rig.use("acme", 7 * CENT)
     await rig.use("globex", 5 * CENT)
     await rig.pushes.plan(rig.clock.now())
     acme, globex = await rig.pushes.unsettled(10)
     await rig.pushes.sending([acme, globex], rig.clock.now())
-    await (await rig.meter()).report([acme])  # and the process died; globex' never left
+    await rig.meter().report([acme])  # and the process died; globex' never left
     rig.clock.advance(timedelta(hours=30))
     await pusher.look()
     assert [row[3] for row in await rig.rows()] == ["summed", "refused"]
@@ -85,7 +85,7 @@ async def test_usage_that_the_meter_takes_no_more_is_left_to_the_invoice(rig: St
     """Past the 35 days nothing is sent, and the month is complete as far as the meter goes."""
     await rig.use("acme", 7 * CENT)
     await rig.pushes.plan(rig.clock.now())
-    pusher = await rig.pusher()
+    pusher = rig.pusher()
     rig.clock.advance(timedelta(days=36))
     assert not await rig.pushes.complete("acme", NOVEMBER, rig.clock.now())
     await pusher.look()
@@ -99,7 +99,7 @@ async def test_usage_that_the_meter_takes_no_more_is_left_to_the_invoice(rig: St
 
 async def test_a_month_that_is_over_gets_its_usage_within_it(rig: StripeRig) -> None:
     """Clock edge: what is metered after midnight of the last day counts in the old month."""
-    pusher = await rig.pusher()
+    pusher = rig.pusher()
     rig.clock.set(datetime(2026, 12, 1, 0, 0, 1, tzinfo=UTC))
     await rig.use("acme", 4 * CENT, NOVEMBER)
     await rig.use("acme", 2 * CENT)
@@ -107,7 +107,7 @@ async def test_a_month_that_is_over_gets_its_usage_within_it(rig: StripeRig) -> 
     customer = await rig.postgres.fetchval(
         "select customer_id from billing.stripe_customers where tenant = 'acme'"
     )
-    meter = await rig.meter()
+    meter = rig.meter()
     assert await meter.summed_cents(customer, NOVEMBER) == 4
     assert await meter.summed_cents(customer, date(2026, 12, 1)) == 2
 
@@ -117,7 +117,7 @@ async def test_a_hundred_tenants_go_in_one_call_of_the_stream(rig: StripeRig) ->
     for number in range(120):
         await rig.add_tenant(f"t{number}")
     await rig.sync.look()
-    pusher = await rig.pusher(stream_from=100)
+    pusher = rig.pusher(stream_from=100)
     for spell in range(2):
         for number in range(120):
             await rig.use(f"t{number}", (number + 1) * CENT)
@@ -128,7 +128,7 @@ async def test_a_hundred_tenants_go_in_one_call_of_the_stream(rig: StripeRig) ->
 
 async def test_two_replicas_push_each_cent_once(rig: StripeRig) -> None:
     """Both see the same rows; the same identifier twice is one event (I2)."""
-    one, other = await rig.pusher(), await rig.pusher()
+    one, other = rig.pusher(), rig.pusher()
     for _ in range(3):
         await rig.use("acme", 3 * CENT)
         await asyncio.gather(one.look(), other.look())

@@ -255,7 +255,7 @@ async def test_what_the_meter_dropped_is_pushed_again(port: Port) -> None:
     await rig.add_tenant("acme")
     await rig.sync.look()
     customer = await rig.postgres.fetchval("select customer_id from billing.stripe_customers")
-    pusher = await rig.pusher()
+    pusher = rig.pusher()
     await rig.use("acme", 7 * CENT)
     known = rig.fake.account.store.get("customer", customer)
     known["deleted"] = True

@@ -53,6 +53,7 @@ from penstock_billing.handlers.settling import Settling
 from penstock_billing.handlers.thresholds import Thresholds
 from penstock_billing.handlers.usage import UsageDesk, UsageIngest
 from penstock_billing.ports.payments import PaymentGateway, Provider
+from penstock_billing.providers import StripeSide, WebhookPort
 from penstock_billing.settings import Settings
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.envelope import TRACEPARENT
@@ -93,6 +94,8 @@ class App:
         self._ingest: UsageIngest | None = None
         self._consumer: DurableConsumer | None = None
         self._braintree_client: BraintreeClient | None = None
+        self._stripe: StripeSide | None = None
+        self._webhooks: WebhookPort | None = None
 
     async def start(self) -> None:
         """Connect, migrate, mend the buckets; then read EVENTS and answer."""
@@ -123,6 +126,8 @@ class App:
 
     async def drain(self) -> None:
         """Take nothing new; finish the commands and the batch that are running."""
+        if self._webhooks is not None:
+            self._webhooks.server.stop_accepting()
         if self._replies is None or self._consumer is None or self._ingest is None:
             return
         await self._consumer.stop()
@@ -133,9 +138,13 @@ class App:
 
     async def stop(self) -> None:
         """Close everything."""
+        if self._webhooks is not None:
+            await self._webhooks.server.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._stripe is not None:
+            await self._stripe.close()
         if self._braintree_client is not None:
             self._braintree_client.close()
         if self._consumer is not None:
@@ -181,12 +190,24 @@ class App:
         )
         self._spawn(reconciliation.run(settings.reconciliation_interval_s), "reconciliation")
         self._spawn(closing.run(settings.closing_interval_s), "closing")
-        payments = self._start_payments(postgres, relay, self._braintree())
+        gateways = {**self._start_stripe(postgres, book), **self._braintree()}
+        payments = await self._start_payments(postgres, relay, gateways)
         parts = (plans, credit, usage, invoices, closing, payments, reconciliation)
         money = {name: verb for part in parts for name, verb in part.verbs.items()}
         await self._serve(replies, subjects.EVERY_BILLING, money)
 
-    def _start_payments(
+    def _start_stripe(
+        self, postgres: Postgres, book: PostgresInvoices
+    ) -> dict[Provider, PaymentGateway]:
+        if self.settings.stripe_api_key is None:
+            return {}
+        key = self.settings.stripe_api_key
+        self._stripe = stripe = StripeSide(self.settings, key, postgres, book, self._clock)
+        for name, work in stripe.tasks():
+            self._spawn(work, name)
+        return {Provider.STRIPE: stripe.gateway}
+
+    async def _start_payments(
         self,
         postgres: Postgres,
         relay: OutboxRelay,
@@ -201,6 +222,12 @@ class App:
         settling = Settling(book, terms, lambda: Act(self._clock.now(), None, ids.new))
         collector = Collector(book, gateways, settling, relay)
         self._spawn(collector.run(settings.payments_interval_s), "payments")
+        if gateways:
+            self._webhooks = WebhookPort(
+                settings, postgres, gateways, collector, self._stripe, self._clock
+            )
+            for name, work in await self._webhooks.start():
+                self._spawn(work, name)
         return PaymentCommands(book, gateways, collector, settling, terms, relay)
 
     def _braintree(self) -> dict[Provider, PaymentGateway]:

@@ -25,7 +25,9 @@ from penstock_billing.adapters.stripe_client import (
     translated,
 )
 from penstock_billing.domain.pushing import month_end, month_start
+from penstock_billing.ports.mirror import MirrorBook
 from penstock_billing.ports.pushing import Push, PushOutcome
+from penstock_shared.contracts.errors import UnavailableError
 from penstock_shared.runtime.clock import Clock
 from penstock_shared.runtime.telemetry import log
 
@@ -42,12 +44,12 @@ class StripeMeter:
     """A `UsageMeter`."""
 
     def __init__(
-        self, connection: StripeConnection, meter: str, clock: Clock, *, stream_from: int
+        self, connection: StripeConnection, book: MirrorBook, clock: Clock, *, stream_from: int
     ) -> None:
         """From `stream_from` pushes at once on, v2's stream takes them."""
         self._connection = connection
         self._client = connection.client
-        self._meter = meter
+        self._book = book
         self._clock = clock
         self._stream_from = stream_from
         self._stream: tuple[stripe.StripeClient, datetime] | None = None
@@ -71,9 +73,13 @@ class StripeMeter:
         docs.stripe.com/api/billing/meter-event-summary/list: without a grouping window it is one
         sum; both times are whole minutes.
         """
+        catalogue = await self._book.catalogue()
+        if catalogue is None:
+            msg = "The meter is not known yet: Stripe is brought in step first."
+            raise UnavailableError(msg, code="stripe_unavailable")
         with translated():
             found = await self._client.v1.billing.meters.event_summaries.list_async(
-                self._meter,
+                catalogue.meter,
                 {
                     "customer": customer,
                     "start_time": _seconds(month_start(period)),

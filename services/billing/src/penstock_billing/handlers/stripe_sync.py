@@ -21,15 +21,15 @@ class StripeSync:
         self._mirror = mirror
 
     async def run(self, interval_s: float) -> None:
-        """Look for ever."""
+        """Look for ever, at once for the first time."""
         while True:
-            await asyncio.sleep(interval_s)
             try:
                 await self.look()
             except PenstockError as error:
                 log().warning("stripe_sync.postponed", code=error.code)
             except Exception as error:  # noqa: BLE001  the next look may succeed
                 log().error("stripe_sync.failed", kind=type(error).__name__, exc_info=error)
+            await asyncio.sleep(interval_s)
 
     async def catalogue(self) -> Catalogue:
         """The meter and the price: known, found or made.
