@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
 import pytest
 from tests.support.billing import STORED_AT, failed_attempt, terminal
 
-from penstock_billing.domain.metering import METERED_TYPES, distinct, meter
+from penstock_billing.domain.metering import MAX_TOKENS, METERED_TYPES, distinct, meter
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.errors import SchemaError
+from penstock_shared.contracts.models import ModelKind
 from penstock_shared.contracts.requests import (
     TERMINAL_TYPES,
     AttemptFailed,
@@ -15,9 +20,10 @@ from penstock_shared.contracts.requests import (
     Status,
     terminal_type,
 )
-from penstock_shared.contracts.usage import Price, Usage
+from penstock_shared.contracts.usage import Price, Usage, cost_microusd
 
 COMPLETED = terminal_type(Status.COMPLETED)
+FREE = Price(input_microusd_per_1k=0, output_microusd_per_1k=0)
 
 
 def subject_of(ended: RequestEnded) -> str:
@@ -79,3 +85,85 @@ def test_of_copies_the_earliest_counts() -> None:
     copies = [meter(COMPLETED, subject_of(ended), seq, STORED_AT, payload) for seq in (9, 3, 5)]
     (row,) = distinct(copies)
     assert row.event_seq == 3
+
+
+def accepted(routed_at: str, stored_at: datetime = STORED_AT) -> datetime:
+    """When a fact counts that says so and was stored then."""
+    ended = terminal()
+    told = json.loads(ended.model_dump_json()) | {"routed_at": routed_at}
+    return meter(COMPLETED, subject_of(ended), 1, stored_at, json.dumps(told).encode()).accepted_at
+
+
+@pytest.mark.parametrize(
+    ("told", "in_utc"),
+    [
+        ("2026-01-31T23:59:59.999999Z", "2026-01-31 23:59:59.999999"),
+        ("2026-02-01T00:00:00Z", "2026-02-01 00:00:00"),
+        ("2026-02-01T13:59:59+14:00", "2026-01-31 23:59:59"),
+        ("2026-01-31T12:00:00-12:00", "2026-02-01 00:00:00"),
+        ("2028-02-29T23:59:59.5Z", "2028-02-29 23:59:59.500000"),
+        ("2026-12-31T19:00:00-05:00", "2027-01-01 00:00:00"),
+    ],
+)
+def test_it_counts_when_it_was_accepted_in_utc(told: str, in_utc: str) -> None:
+    """At the edges of days, months and years, in whatever zone the router's clock is."""
+    assert accepted(told) == datetime.fromisoformat(in_utc).replace(tzinfo=UTC)
+
+
+def test_a_time_ahead_of_the_brokers_is_cut_to_it() -> None:
+    """So far ahead as clocks may differ it is taken as it is; beyond, the broker's time decides.
+
+    That is the same at every delivery and in every rebuild.
+    """
+    stored = datetime(2026, 1, 31, 23, 56, tzinfo=UTC)
+    assert accepted("2026-02-01T00:01:00Z", stored) == stored + timedelta(minutes=5)
+    assert accepted("2026-02-01T00:01:01Z", stored) == stored + timedelta(minutes=5)
+    assert accepted("9999-12-31T23:59:59Z", stored) == stored + timedelta(minutes=5)
+    assert accepted("2026-02-01T00:00:59Z", stored).minute == 0
+
+
+@pytest.mark.parametrize("told", ["2026-01-31T12:00:00", "0001-01-01T00:00:00+14:00", "soon", None])
+def test_no_time_is_no_usage(told: Any) -> None:
+    """Nobody knows the month of a time without a zone, before all calendars, or of none."""
+    with pytest.raises(SchemaError):
+        accepted(told)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"input_tokens": -1, "output_tokens": 1},
+        {"input_tokens": 1},
+        {"input_tokens": 1, "output_tokens": 1, "cached_input_tokens": 2},
+        {"input_tokens": MAX_TOKENS + 1, "output_tokens": 0},
+        {"input_tokens": 0, "output_tokens": MAX_TOKENS + 1},
+        {"input_tokens": 0, "output_tokens": 0, "tool_calls": MAX_TOKENS + 1},
+        {"input_tokens": 1.5, "output_tokens": 1},
+        None,
+    ],
+)
+def test_negative_absurd_and_missing_usage_is_refused(usage: Any) -> None:
+    """It goes to DEAD, where an alarm is; it never becomes money."""
+    ended = terminal(price=FREE)
+    told = json.dumps(json.loads(ended.model_dump_json()) | {"usage": usage}).encode()
+    with pytest.raises(SchemaError):
+        meter(COMPLETED, subject_of(ended), 1, STORED_AT, told)
+
+
+def test_of_a_fact_only_what_is_metered_is_looked_at() -> None:
+    """All that metering takes is taken as the contract says, cached tokens and calls included."""
+    usage = Usage(input_tokens=2000, cached_input_tokens=500, output_tokens=100, tool_calls=3)
+    price = Price(
+        input_microusd_per_1k=1000,
+        cached_input_microusd_per_1k=100,
+        output_microusd_per_1k=2000,
+        request_microusd=7,
+        tool_call_microusd=11,
+    )
+    ended = terminal(usage=usage, price=price, kind=ModelKind.EMBEDDING, data_subject="ann")
+    told = json.loads(ended.model_dump_json())
+    without = {name: value for name, value in told.items() if name not in {"reason", "output"}}
+    row = meter(COMPLETED, subject_of(ended), 1, STORED_AT, json.dumps(without).encode())
+    assert row.cost_microusd == 1500 + 50 + 200 + 7 + 33 == cost_microusd(usage, price)
+    assert (row.kind, row.data_subject, row.status) == ("embedding", "ann", "completed")
+    assert (row.cached_input_tokens, row.tool_calls) == (500, 3)
