@@ -46,7 +46,9 @@ async def main(nats_url, dsn):
     broker = await Broker.connect(nats_url, name="router")
     log = NatsRequestLog(broker)
     clock = SystemClock()
-    postgres = await Postgres.prepare(SecretStr(dsn), name="router", connections=1)
+    postgres = await Postgres.prepare(
+        SecretStr(dsn), name="router", connections=1, role="penstock_router"
+    )
     gate = PostgresQuotas(postgres, clock)
     acme = tenant("acme", "tokens/day=500")
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from tests.support.billing import STORED_AT, terminals
 
+from penstock_billing.adapters.postgres_roles import connect_platform, migrate_billing
 from penstock_billing.adapters.postgres_usage import PostgresUsage
 from penstock_billing.domain.metering import distinct, meter
 from penstock_billing.ports.usage import Added, MeteredUsage
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.requests import terminal_type
-from penstock_shared.runtime.migrations import migrate
 from penstock_shared.runtime.postgres import Postgres
 
 Totals = dict[tuple[str, str], Counter[str]]
@@ -59,9 +59,8 @@ def test_the_fold_ignores_order_and_repetition(seed: int, count: int, data: st.D
 @pytest.fixture
 async def postgres(postgres_dsn: str) -> Postgres:
     """A migrated database."""
-    connected = await Postgres.connect(SecretStr(postgres_dsn), name="test", connections=4)
-    await migrate(connected, "billing", "penstock_billing.adapters")
-    return connected
+    await migrate_billing(SecretStr(postgres_dsn))
+    return await connect_platform(SecretStr(postgres_dsn), 4)
 
 
 @pytest.mark.parametrize("seed", range(12))

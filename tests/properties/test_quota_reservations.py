@@ -117,7 +117,9 @@ class Reservations(RuleBasedStateMachine):
         """The router dies at some moment of it: reserved or not, nobody will route it."""
 
         async def crash() -> None:
-            own = await Postgres.prepare(SecretStr(self.dsn), name="router", connections=1)
+            own = await Postgres.prepare(
+                SecretStr(self.dsn), name="router", connections=1, role="penstock_router"
+            )
             gate = PostgresQuotas(own, SystemClock())
             asking = asyncio.create_task(gate.reserve(self.record, self.request(plan)))
             for _ in range(ticks):

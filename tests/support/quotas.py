@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from tests.support.billing import PRICE, STORED_AT, terminal
 
 from penstock_billing.adapters.postgres_accounts import PostgresAccounts
+from penstock_billing.adapters.postgres_roles import connect_platform, migrate_billing
 from penstock_billing.adapters.postgres_usage import PostgresUsage
 from penstock_billing.domain.metering import meter
 from penstock_billing.ports.usage import MeteredUsage
@@ -33,7 +34,6 @@ from penstock_shared.contracts.requests import (
 )
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.runtime.clock import SystemClock
-from penstock_shared.runtime.migrations import migrate
 from penstock_shared.runtime.postgres import Postgres
 
 
@@ -155,16 +155,19 @@ class QuotaRig:
 
 @contextlib.asynccontextmanager
 async def quota_rig(dsn: str) -> AsyncIterator[QuotaRig]:
-    """On a fresh database."""
-    postgres = await Postgres.connect(SecretStr(dsn), name="test", connections=6)
-    await migrate(postgres, "billing", "penstock_billing.adapters")
-    ledger = PostgresUsage(postgres)
+    """On a fresh database; billing and the router work as what they are in production."""
+    address = SecretStr(dsn)
+    await migrate_billing(address)
+    owner = await Postgres.connect(address, name="test", connections=2)
+    billing = await connect_platform(address, 6)
+    ledger = PostgresUsage(billing)
     await ledger.rebuild_begun(0)
     await ledger.rebuild_ended(0)
-    own = await Postgres.prepare(SecretStr(dsn), name="router", connections=2)
+    own = await Postgres.prepare(address, name="router", connections=2, role="penstock_router")
     gate = PostgresQuotas(own, SystemClock())
     try:
-        yield QuotaRig(postgres, gate, ledger, PostgresAccounts(postgres))
+        yield QuotaRig(owner, gate, ledger, PostgresAccounts(billing))
     finally:
         await gate.stop()
-        await postgres.close()
+        await billing.close()
+        await owner.close()
