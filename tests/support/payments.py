@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -14,6 +15,7 @@ from pydantic import BaseModel, SecretStr
 
 from penstock_billing.adapters.postgres_accounts import PostgresAccounts
 from penstock_billing.adapters.postgres_payments import PostgresPayments
+from penstock_billing.adapters.postgres_roles import connect_platform, migrate_billing
 from penstock_billing.domain.announcements import Act
 from penstock_billing.domain.dunning import DunningTerms
 from penstock_billing.handlers.collecting import Collector
@@ -32,7 +34,6 @@ from penstock_billing.ports.payments import (
 from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.errors import NotFoundError, UnavailableError
 from penstock_shared.runtime.clock import IdSource
-from penstock_shared.runtime.migrations import migrate
 from penstock_shared.runtime.postgres import Postgres
 
 JULY = date(2026, 7, 1)
@@ -71,6 +72,8 @@ class BookedProvider:
     charges: dict[str, str] = field(default_factory=dict)
     """Reference by payment id: what was asked for twice is there once."""
     calls: int = 0
+    busy: set[str] = field(default_factory=set)
+    """Invoices and refunds that somebody is asking for: one at a time, as the port says."""
 
     async def add_customer(self, tenant: str, name: str) -> str:
         return f"cus_{tenant}_{len(name)}"
@@ -79,6 +82,7 @@ class BookedProvider:
         return f"{customer}_{token}"
 
     async def collect(self, charge: Charge) -> PaymentState:
+        await self._alone(charge.number)
         self._answers()
         reference = self.charges.setdefault(charge.payment_id, f"tx_{len(self.charges) + 1}")
         failure = "2001" if self.outcome is PaymentStatus.FAILED else None
@@ -93,6 +97,7 @@ class BookedProvider:
         return self.payments[reference]
 
     async def refund(self, order: RefundOrder) -> RefundState:
+        await self._alone(order.refund_id)
         self._answers()
         payment = self.payments[order.reference]
         known = [one for one in payment.refunds if one.refund_id == order.refund_id]
@@ -111,6 +116,12 @@ class BookedProvider:
         """The payment has another state now, and this is told of it."""
         self.payments[reference] = replace(self.payments[reference], status=status)
         return Notice(self.provider, f"evt_{reference}_{status}", str(status), reference, ISSUED_AT)
+
+    async def _alone(self, name: str) -> None:
+        assert name not in self.busy, "two at once"
+        self.busy.add(name)
+        await asyncio.sleep(0.001)
+        self.busy.remove(name)
 
     def _answers(self) -> None:
         self.calls += 1
@@ -206,9 +217,9 @@ class PaymentRig:
 async def payment_rig(postgres_dsn: str) -> AsyncIterator[PaymentRig]:
     """A database of its own, migrated."""
     dsn = SecretStr(postgres_dsn)
-    postgres = await Postgres.connect(dsn, name="payments-test", connections=8)
+    await migrate_billing(dsn)
+    postgres = await connect_platform(dsn, 8)
     try:
-        await migrate(postgres, "billing", "penstock_billing.adapters")
         provider, clock, relay = BookedProvider(), SetClock(), NoRelay()
         ids = IdSource(clock, os.urandom)
         book = PostgresPayments(postgres)
