@@ -71,8 +71,8 @@ THRESHOLDS: Final = Counter(
 )
 PUSHES: Final = Counter(
     "billing_meter_pushes_total",
-    "Pushes to Stripe's meter, by how they went: accepted, duplicate, summed, refused; unknown and "
-    "unclear ones go on.",
+    "Pushes to Stripe's meter, by how they went: accepted, duplicate, summed, absent, refused; "
+    "unknown and unclear ones go on.",
     ["outcome"],
 )
 PUSH_BACKLOG: Final = Gauge(

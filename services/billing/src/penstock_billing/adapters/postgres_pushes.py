@@ -23,8 +23,8 @@ join billing.stripe_customers c on c.tenant = b.tenant and c.subscription_id is 
 cross join lateral (
     select (b.period + interval '1 month') at time zone 'UTC' as at) ends
 cross join lateral (
-    select coalesce(sum(m.cents) filter (where m.outcome is distinct from 'refused'), 0)::bigint
-               as cents,
+    select coalesce(sum(m.cents) filter (
+               where coalesce(m.outcome, '') not in ('absent', 'refused')), 0)::bigint as cents,
            coalesce(max(m.number), 0) as last,
            count(*) filter (where m.outcome = 'refused') as refused,
            coalesce(bool_or(m.ended_at is null), false) as open
@@ -53,7 +53,7 @@ where tenant = $1 and period = $2 and number = $3 and ended_at is null"""
 _REFUSE: Final = """
 update billing.meter_pushes m set outcome = 'refused', ended_at = $2
 where format('%s:%s:%s', m.tenant, to_char(m.period, 'YYYY-MM'), m.number) = any ($1)
-  and m.outcome is distinct from 'refused'
+  and coalesce(m.outcome, '') not in ('absent', 'refused')
 returning 1"""
 _TAKEN: Final = """
 select coalesce(sum(cents), 0)::bigint from billing.meter_pushes

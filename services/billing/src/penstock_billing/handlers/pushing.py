@@ -89,7 +89,7 @@ class UsagePusher:
             metrics.PUSHES.labels("unclear").inc()
             log().error("push.unclear", push=push.identifier, taken=taken, summed=summed)
             return 0
-        return await self._end(push, PushOutcome.SUMMED if there else PushOutcome.REFUSED)
+        return await self._end(push, PushOutcome.SUMMED if there else PushOutcome.ABSENT)
 
     async def _end(self, push: Push, outcome: PushOutcome) -> int:
         await self._book.settle(push, outcome, self._clock.now())

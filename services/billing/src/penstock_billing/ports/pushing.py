@@ -36,7 +36,8 @@ class PushOutcome(StrEnum):
     ACCEPTED = "accepted"  # the meter has taken it
     DUPLICATE = "duplicate"  # the meter had it already
     SUMMED = "summed"  # found in the meter's sums
-    REFUSED = "refused"  # it is not in the meter, and never will be under this identifier
+    ABSENT = "absent"  # not found there, and too old to be sent again under this identifier
+    REFUSED = "refused"  # the meter will not have it
 
 
 @dataclass(frozen=True, slots=True)
