@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 
+import asyncpg
 from pydantic import BaseModel, SecretStr
 
 from penstock_billing.adapters.postgres_accounts import PostgresAccounts
@@ -189,9 +190,13 @@ class InvoiceRig:
 
 
 @contextlib.asynccontextmanager
-async def invoice_rig(dsn: str) -> AsyncIterator[InvoiceRig]:
-    """In a fresh database that has nothing to read again."""
+async def invoice_rig(dsn: str, timezone: str = "UTC") -> AsyncIterator[InvoiceRig]:
+    """In a fresh database that has nothing to read again, and thinks in this time zone."""
     await migrate_billing(SecretStr(dsn))
+    owner = await asyncpg.connect(dsn)
+    name = dsn.rpartition("/")[2]
+    await owner.execute(f"alter database \"{name}\" set timezone to '{timezone}'")
+    await owner.close()
     postgres = await connect_platform(SecretStr(dsn), 4)
     tenants = await TenantPostgres.connect(SecretStr(dsn), 2)
     await postgres.fetch("delete from billing.rebuild")

@@ -291,6 +291,23 @@ async def test_a_plan_that_is_changed_during_closing_waits_or_counts(rig: Invoic
     assert (await rig.preview("2026-11")).due_microusd == 100
 
 
+@pytest.mark.parametrize("timezone", ["Pacific/Auckland", "Pacific/Pago_Pago"])
+async def test_months_end_in_utc_wherever_the_server_is(postgres_dsn: str, timezone: str) -> None:
+    """Thirteen hours ahead or eleven behind: the same days, months and cuts."""
+    async with invoice_rig(postgres_dsn, timezone) as rig:
+        await rig.create()
+        await rig.grant(50, date(2026, 11, 30))
+        await rig.usage.record([metered(BORN, 1), metered(LAST_MOMENT, 20), metered(END, 300)])
+        rig.clock.at, rig.log.read_up_to = END + timedelta(hours=1), 1
+        assert await rig.closing.look() == 0
+        rig.clock.at = AFTER_GRACE
+        assert await rig.closing.look() == 1
+        november, december = await rig.preview("2026-11"), await rig.preview("2026-12")
+        assert (november.credit_microusd, november.due_microusd) == (21, 0)
+        assert november.lines[0].to_day == date(2026, 11, 30)
+        assert (december.credit_microusd, december.due_microusd) == (0, 300)
+
+
 async def test_an_invoice_is_never_changed(rig: InvoiceRig) -> None:
     """Not by the service's role, and lines that do not add up are refused."""
     await everything(rig)

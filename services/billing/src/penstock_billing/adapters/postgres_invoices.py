@@ -36,7 +36,7 @@ _DUE: Final = """
 select t.tenant, next.period
 from billing.tenants t
 cross join lateral (
-    select date_trunc('month', t.created_at, 'UTC')::date as begun,
+    select date_trunc('month', t.created_at at time zone 'UTC')::date as begun,
            (select min(b.period) from billing.balances b where b.tenant = t.tenant) as used,
            (select max(p.period) from billing.periods p where p.tenant = t.tenant) as cut
 ) as first

@@ -36,7 +36,7 @@ from billing.grants where tenant = $1 and used < microusd order by grant_id"""
 _OPEN: Final = """
 select m.period from billing.tenants t
 cross join lateral (
-    select generate_series(least(date_trunc('month', t.created_at, 'UTC')::date, (
+    select generate_series(least(date_trunc('month', t.created_at at time zone 'UTC')::date, (
         select min(b.period) from billing.balances b where b.tenant = t.tenant))::timestamp,
         $2::date - 1, '1 month')::date as period) as m
 where t.tenant = $1 and not exists (
