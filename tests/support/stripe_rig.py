@@ -152,7 +152,7 @@ async def stripe_rig(fake: StripeFake, dsn: str, at: datetime) -> AsyncIterator[
             inbox=PostgresNotices(postgres),
             gateway=gateway,
             missed=StripeMissedNotices(connection),
-            sync=StripeSync(book, mirror),
+            sync=StripeSync(book, mirror, gateway),
         )
     finally:
         await connection.close()

@@ -152,6 +152,41 @@ async def test_nothing_is_issued_before_the_meter_has_the_month(rig: StripeRig) 
     assert len(invoices(rig)) == 1
 
 
+async def test_a_month_that_credits_have_paid_leaves_no_draft_that_asks_for_it(
+    rig: StripeRig,
+) -> None:
+    """Stripe's draft of the metered usage is brought to nothing and closed, once."""
+    await metered(rig, 80 * CENT)
+    cents = await close(rig, (LineKind.USAGE, 80 * CENT), (LineKind.CREDIT, -80 * CENT))
+    assert cents == 0
+    assert invoices(rig)[0]["total"] == 80
+    for _ in range(2):
+        assert await rig.sync.look() == 0
+        assert [(one["status"], one["total"]) for one in invoices(rig)] == [("paid", 0)]
+    assert await rig.book.empty_months() == []
+    assert list(rig.fake.account.store.all("charge")) == []
+
+
+async def test_who_pays_elsewhere_is_not_metered_and_who_refuses_is_left_to_the_invoice(
+    rig: StripeRig,
+) -> None:
+    """A payer of another provider's; and three days after a month nobody waits for the meter."""
+    await rig.use("acme", 20 * CENT)
+    await rig.postgres.fetch(
+        "insert into billing.payers values ('acme', 'braintree', '1', '2', now())"
+    )
+    await rig.pusher().look()
+    assert await rig.rows() == []
+    await rig.postgres.fetch("delete from billing.payers")
+    rig.clock.set(CLOSED)
+    assert not await rig.pushes.complete("acme", NOVEMBER, rig.clock.now())
+    rig.clock.advance(timedelta(days=3))
+    rig.fake.catch_up()
+    cents = await close(rig, (LineKind.USAGE, 20 * CENT), (LineKind.FEE, 100 * CENT))
+    state = await rig.gateway.collect(charge(await payer(rig), cents))
+    assert (state.status, state.cents) == (PaymentStatus.SUCCEEDED, 120)
+
+
 async def test_whatever_call_fails_the_invoice_is_made_and_paid_once(rig: StripeRig) -> None:
     """Each call in turn fails before or after its effect; the same attempt is asked for again."""
     await metered(rig, 40 * CENT)

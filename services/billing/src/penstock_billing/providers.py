@@ -56,7 +56,7 @@ class StripeSide:
         self._book, self._pushes = PostgresMirror(postgres), PostgresPushes(postgres)
         self._mirror = StripeMirror(connection, self._book, clock)
         self.missed = StripeMissedNotices(connection)
-        self.gateway: PaymentGateway = StripeGateway(
+        self.gateway = StripeGateway(
             connection,
             self._mirror,
             self._pushes,
@@ -72,7 +72,7 @@ class StripeSide:
         meter = StripeMeter(
             self._connection, self._book, self._clock, stream_from=settings.push_stream_from
         )
-        sync = StripeSync(self._book, self._mirror)
+        sync = StripeSync(self._book, self._mirror, self.gateway)
         pusher = UsagePusher(self._pushes, meter, self._clock)
         return [
             ("stripe-sync", sync.run(settings.stripe_sync_interval_s)),

@@ -24,7 +24,7 @@ class Settings(ServiceSettings):
     postgres_owner_dsn: SecretStr | None = None
     """Who owns the schema and migrates it; None: the user of `postgres_dsn`, who then may leave
     the role that the service works as."""
-    batch_limit: Annotated[int, Field(ge=1, le=5_000)] = 500
+    batch_limit: Annotated[int, Field(ge=1, le=5_000)] = 1_000
     """Events per Postgres transaction, at most."""
     batch_linger_s: Annotated[float, Field(ge=0, le=5)] = 0.05
     """How long a batch waits for company: one commit per batch is what load costs Postgres."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from penstock_billing.ports.mirror import Catalogue, CustomerClaim, MirroredTenant
+from penstock_billing.ports.mirror import Catalogue, CustomerClaim, EmptyMonth, MirroredTenant
 from penstock_shared.contracts.errors import NotFoundError
 from penstock_shared.runtime.postgres import Postgres, translated
 
@@ -34,6 +34,18 @@ _CATALOGUE: Final = "select name, stripe_id from billing.stripe_catalogue"
 _KEEP_CATALOGUE: Final = """
 insert into billing.stripe_catalogue (name, stripe_id) values ('meter', $1), ('price', $2)
 on conflict (name) do update set stripe_id = excluded.stripe_id"""
+
+_EMPTY_MONTHS: Final = """
+select i.tenant, s.customer_id as customer, i.period, i.number
+from billing.collections c
+join billing.invoices i using (tenant, period)
+join billing.stripe_customers s using (tenant)
+where c.cents = 0 and s.subscribed_at < (c.period + interval '1 month') at time zone 'UTC'
+  and not exists (select from billing.stripe_empty_months e
+                  where e.tenant = c.tenant and e.period = c.period)
+order by i.period, i.tenant"""
+_KEEP_EMPTY: Final = """
+insert into billing.stripe_empty_months (tenant, period) values ($1, $2) on conflict do nothing"""
 
 
 class PostgresMirror:
@@ -61,6 +73,14 @@ class PostgresMirror:
     async def keep_subscription(self, tenant: str, subscription: str, at: datetime) -> None:
         """The customer's usage is on this subscription from then on."""
         await self._postgres.fetch(_SUBSCRIBED, tenant, subscription, at)
+
+    async def empty_months(self) -> list[EmptyMonth]:
+        """Those that Stripe has not closed yet, as far as is known."""
+        return [EmptyMonth(**dict(row)) for row in await self._postgres.fetch(_EMPTY_MONTHS)]
+
+    async def keep_empty(self, month: EmptyMonth) -> None:
+        """Stripe has closed it."""
+        await self._postgres.fetch(_KEEP_EMPTY, month.tenant, month.period)
 
     async def catalogue(self) -> Catalogue | None:
         """What was found or made of it."""

@@ -12,11 +12,13 @@ from penstock_shared.runtime.postgres import Postgres
 _MICROUSD_PER_CENT: Final = 10_000
 # What the ledger has of each month that the meter still takes, what was pushed of it, and when the
 # usage is said to have been: now, or the last second of a month that is over. A month whose pushes
-# keep being refused is left to the invoice, which has an item for what the meter lacks.
+# keep being refused is left to the invoice, which has an item for what the meter lacks; and three
+# days after its end nothing waits for the meter any more.
 _MONTHS: Final = f"""
 select b.tenant, b.period, c.customer_id,
        div(b.credit - b.debit, {_MICROUSD_PER_CENT})::bigint - p.cents as cents, p.last, p.open,
        p.refused < 5 and $1 < ends.at + interval '34 days' as takes,
+       $1 < ends.at + interval '3 days' as waits,
        greatest(c.subscribed_at, least($1, ends.at - interval '1 second')) as used_at
 from billing.balances b
 join billing.stripe_customers c on c.tenant = b.tenant and c.subscription_id is not null
@@ -29,7 +31,8 @@ cross join lateral (
            count(*) filter (where m.outcome = 'refused') as refused,
            coalesce(bool_or(m.ended_at is null), false) as open
     from billing.meter_pushes m where m.tenant = b.tenant and m.period = b.period) p
-where b.account = 'usage' and ends.at > c.subscribed_at"""  # noqa: S608  constants only
+where b.account = 'usage' and ends.at > c.subscribed_at and not exists (
+    select from billing.payers y where y.tenant = b.tenant and y.provider <> 'stripe')"""  # noqa: S608  constants only
 _PLAN: Final = f"""
 insert into billing.meter_pushes (tenant, period, number, cents, customer_id, used_at)
 select tenant, period, last + 1, cents, customer_id, used_at from ({_MONTHS}) as month
@@ -38,7 +41,8 @@ on conflict do nothing
 returning 1"""  # noqa: S608
 _COMPLETE: Final = f"""
 select not exists (select from ({_MONTHS}) as month
-                   where tenant = $2 and period = $3 and (open or (cents > 0 and takes)))"""  # noqa: S608
+                   where tenant = $2 and period = $3 and waits
+                     and (open or (cents > 0 and takes)))"""  # noqa: S608
 _COLUMNS: Final = "tenant, period, number, cents, customer_id, used_at, first_sent_at"
 _UNSETTLED: Final = f"""
 select {_COLUMNS} from billing.meter_pushes where ended_at is null
@@ -102,7 +106,7 @@ class PostgresPushes:
         return int(await self._postgres.fetchval(_TAKEN, tenant, period))
 
     async def complete(self, tenant: str, period: date, at: datetime) -> bool:
-        """Whether the meter has all of a month that it can get."""
+        """Whether the meter has all of a month that it can get, or has had its time for it."""
         return bool(await self._postgres.fetchval(_COMPLETE, at, tenant, period))
 
     async def backlog(self) -> Backlog:

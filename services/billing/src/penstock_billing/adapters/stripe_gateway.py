@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 import stripe
@@ -12,11 +12,13 @@ from penstock_billing.adapters.stripe_client import StripeConnection, plain, tra
 from penstock_billing.adapters.stripe_invoices import StripeInvoices
 from penstock_billing.adapters.stripe_notices import StripeNoticeReader
 from penstock_billing.domain.plans import next_month
+from penstock_billing.domain.pushing import month_end
 from penstock_billing.ports.invoices import InvoiceBook
-from penstock_billing.ports.mirror import Mirror
+from penstock_billing.ports.mirror import EmptyMonth, Mirror
 from penstock_billing.ports.payments import (
     Charge,
     Notice,
+    Payer,
     PaymentState,
     PaymentStatus,
     Provider,
@@ -40,10 +42,12 @@ _REFUND_STATES: Final = {
     "canceled": PaymentStatus.FAILED,
 }
 _NOT_FOUND: Final = 404
+_DRAFT_WITHIN: Final = timedelta(days=3)
+"""Of a month's end: a subscription that has made none by then makes none any more."""
 
 
 class StripeGateway:
-    """A `PaymentGateway`."""
+    """A `PaymentGateway`, and `EmptyMonths`."""
 
     provider = Provider.STRIPE
 
@@ -132,6 +136,18 @@ class StripeGateway:
                 raise ConflictError(msg, code="not_refundable") from error
         return _refund_state(plain(made))
 
+    async def close_empty(self, month: EmptyMonth) -> None:
+        """Bring the month's draft to nothing: Stripe takes an invoice over nothing for paid."""
+        with translated():
+            draft = await self._invoices.find(month.customer, month.number, month.period)
+        identity = month.tenant, month.period
+        nothing = draft is None and not await self._pushes.taken_cents(*identity)
+        if nothing and await self._pushes.complete(*identity, self._clock.now()):
+            return
+        if draft is None or draft["status"] == "draft":
+            payer = Payer(month.tenant, Provider.STRIPE, month.customer, method="")
+            await self._issue(Charge("", payer, month.period, month.number, cents=0), draft)
+
     def read_notice(self, headers: Mapping[str, str], body: bytes, at: datetime) -> Notice:
         """Verify a webhook."""
         return self._notices.read(headers, body, at)
@@ -143,7 +159,7 @@ class StripeGateway:
             msg = f"The meter has not taken all of {tenant}'s {period:%Y-%m} yet."
             raise UnavailableError(msg, code="stripe_still_counting")
         taken = await self._pushes.taken_cents(tenant, period)
-        if taken and draft is None:
+        if taken and draft is None and self._clock.now() < month_end(period) + _DRAFT_WITHIN:
             msg = f"Stripe has not made {tenant}'s invoice for {period:%Y-%m} yet."
             raise UnavailableError(msg, code="stripe_still_counting")
         ours = await self._issued(tenant, period)

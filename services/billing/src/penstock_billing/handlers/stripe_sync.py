@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from penstock_billing import metrics
-from penstock_billing.ports.mirror import Catalogue, Mirror, MirrorBook, MirroredTenant
+from penstock_billing.ports.mirror import (
+    Catalogue,
+    EmptyMonth,
+    EmptyMonths,
+    Mirror,
+    MirrorBook,
+    MirroredTenant,
+)
 from penstock_shared.contracts.errors import PenstockError
 from penstock_shared.runtime.telemetry import log
 
@@ -16,9 +24,10 @@ class StripeSync:
     One tenant that Stripe refuses stops no other.
     """
 
-    def __init__(self, book: MirrorBook, mirror: Mirror) -> None:
+    def __init__(self, book: MirrorBook, mirror: Mirror, months: EmptyMonths) -> None:
         self._book = book
         self._mirror = mirror
+        self._months = months
 
     async def run(self, interval_s: float) -> None:
         """Look for ever, at once for the first time."""
@@ -45,17 +54,28 @@ class StripeSync:
         return known
 
     async def look(self) -> int:
-        """Bring every tenant in step; how many could not be."""
+        """Bring every tenant in step; how often that failed."""
         price = (await self.catalogue()).price
         behind = 0
         for tenant in await self._book.tenants():
-            try:
-                await self._bring_in_step(tenant, price)
-            except PenstockError as error:
-                behind += 1
-                log().warning("stripe_sync.behind", tenant=tenant.tenant, code=error.code)
+            behind += await self._tried(tenant.tenant, self._bring_in_step(tenant, price))
+        for month in await self._book.empty_months():
+            behind += await self._tried(month.tenant, self._close(month))
         metrics.STRIPE_BEHIND.set(behind)
         return behind
+
+    async def _tried(self, tenant: str, step: Awaitable[None]) -> bool:
+        """Whether it failed."""
+        try:
+            await step
+        except PenstockError as error:
+            log().warning("stripe_sync.behind", tenant=tenant, code=error.code)
+            return True
+        return False
+
+    async def _close(self, month: EmptyMonth) -> None:
+        await self._months.close_empty(month)
+        await self._book.keep_empty(month)
 
     async def _bring_in_step(self, tenant: MirroredTenant, price: str) -> None:
         customer = tenant.customer

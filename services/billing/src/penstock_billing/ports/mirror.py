@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Protocol
 
 
@@ -25,6 +25,17 @@ class Catalogue:
 
     meter: str
     price: str
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyMonth:
+    """A month of which nothing is to be collected."""
+
+    tenant: str
+    customer: str
+    period: date
+    number: str
+    """The invoice's."""
 
 
 class CustomerClaim(Protocol):
@@ -60,6 +71,14 @@ class MirrorBook(Protocol):
         """The customer's usage is on this subscription from then on."""
         ...
 
+    async def empty_months(self) -> list[EmptyMonth]:
+        """Those that the provider has not closed yet, as far as is known."""
+        ...
+
+    async def keep_empty(self, month: EmptyMonth) -> None:
+        """The provider has closed it."""
+        ...
+
     async def catalogue(self) -> Catalogue | None:
         """What was found or made of it."""
         ...
@@ -82,4 +101,12 @@ class Mirror(Protocol):
 
     async def find_subscription(self, customer: str, price: str) -> tuple[str, datetime]:
         """The customer's subscription to the price, made where it is missing; and since when."""
+        ...
+
+
+class EmptyMonths(Protocol):
+    """Closes what the provider has of months of which nothing is collected."""
+
+    async def close_empty(self, month: EmptyMonth) -> None:
+        """After this the provider asks for nothing. Raises as PaymentGateway does."""
         ...

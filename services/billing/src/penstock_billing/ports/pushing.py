@@ -91,7 +91,7 @@ class PushBook(Protocol):
         ...
 
     async def complete(self, tenant: str, period: date, at: datetime) -> bool:
-        """Whether the meter has all of a month that it can get."""
+        """Whether the meter has all of a month that it can get, or has had its time for it."""
         ...
 
     async def backlog(self) -> Backlog:

@@ -32,14 +32,23 @@ create table billing.meter_pushes (
     used_at       timestamptz not null,
     first_sent_at timestamptz,
     ended_at      timestamptz,
-    -- accepted: answered 2xx. duplicate: Stripe had it. summed: found in the meter's sums. refused:
-    -- not in the meter; another row or an item of the invoice has its cents.
-    outcome       text check (outcome in ('accepted', 'duplicate', 'summed', 'refused')),
+    -- accepted: answered 2xx. duplicate: Stripe had it. summed: found in the meter's sums. absent:
+    -- not found there. refused: Stripe will not have it. Of the last two another row, or an item of
+    -- the invoice, has the cents.
+    outcome       text check (outcome in ('accepted', 'duplicate', 'summed', 'absent', 'refused')),
     check ((ended_at is null) = (outcome is null)),
     primary key (tenant, period, number)
 );
 create unique index meter_pushes_open on billing.meter_pushes (tenant, period)
     where ended_at is null;
+
+-- Months of which nothing is collected, whose draft at Stripe was brought to nothing and closed: it
+-- would ask for what credits have paid.
+create table billing.stripe_empty_months (
+    tenant text not null,
+    period date not null,
+    primary key (tenant, period)
+);
 
 -- What providers have told us, each once, and only that: what it is about is read from the
 -- provider again before anything is done.
