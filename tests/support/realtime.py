@@ -16,6 +16,7 @@ from penstock_realtime.app import App
 from penstock_shared.contracts.accounts import (
     KeyRecord,
     Role,
+    SuspensionReason,
     TenantRecord,
     TenantStatus,
     hash_api_key,
@@ -98,9 +99,12 @@ async def revoke(broker: Broker, account: Account) -> None:
     await put(broker, Bucket.KEYS, hash_api_key(account.secret), gone.model_dump_json().encode())
 
 
-async def suspend(broker: Broker, account: Account) -> None:
-    """What an operator's suspension writes."""
-    gone = account.tenant.model_copy(update={"status": TenantStatus.SUSPENDED})
+async def suspend(
+    broker: Broker, account: Account, reason: SuspensionReason = SuspensionReason.OPERATOR
+) -> None:
+    """What a suspension writes."""
+    ended = {"status": TenantStatus.SUSPENDED, "suspended_reason": reason}
+    gone = account.tenant.model_copy(update=ended)
     await put(broker, Bucket.TENANTS, gone.tenant, gone.model_dump_json().encode())
 
 

@@ -15,13 +15,14 @@ import nats.errors
 import pytest
 import websockets
 from nats.aio.client import Client
+from tests.support.billing import eventually
 from tests.support.oidc import OidcProvider, provider
 from tests.support.realtime import Account, Edge, StartEdge, add_account, suspend
 from tests.support.stack import Stack
 from websockets.asyncio.client import ClientConnection, connect
 
 from penstock_shared.contracts import subjects
-from penstock_shared.contracts.accounts import Role, TenantRecord, hash_api_key
+from penstock_shared.contracts.accounts import Role, SuspensionReason, TenantRecord, hash_api_key
 from penstock_shared.contracts.ids import parse_request_id
 from penstock_shared.contracts.responses import RequestState
 from penstock_shared.contracts.streams import Bucket
@@ -226,6 +227,15 @@ async def test_a_suspension_reaches_subjects(
     await asyncio.wait_for(on_bus.gone.wait(), 2)
     async with edge.http(oidc.token()) as http:
         assert (await http.get("models")).json()["error"]["code"] == "tenant_suspended"
+        await suspend(edge.broker, edge.account, SuspensionReason.PAST_DUE)
+
+        async def is_told() -> bool:
+            answer = await http.get("models")
+            error = answer.json()["error"]
+            assert answer.status_code == 403
+            return error["code"] == "tenant_past_due" and "payment is past due" in error["message"]
+
+        await eventually(is_told, 1)
     await theirs.ping()
     await theirs.close()
     await client.close()

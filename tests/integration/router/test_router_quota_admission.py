@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.support.billing import eventually
+from tests.support.credits import grant, prepaid
 from tests.support.quotas import QuotaRig, quota_rig, tenant
 from tests.support.router import (
     IDS,
@@ -14,11 +16,14 @@ from tests.support.router import (
     model_record,
     put_model,
     routed_of,
+    submit,
 )
 
+from penstock_shared.contracts.accounts import SuspensionReason, TenantStatus
 from penstock_shared.contracts.requests import Accepted, Rejected
 from penstock_shared.contracts.reservations import RESERVED_HEADER
 from penstock_shared.contracts.streams import EVENTS, Bucket
+from penstock_shared.contracts.usage import Price
 from penstock_shared.runtime import kv
 from penstock_shared.runtime.broker import Broker
 
@@ -71,3 +76,50 @@ async def test_without_a_database_only_tenants_with_quotas_are_refused(
         assert (refused.http_status, refused.error.code) == (503, "quotas_unavailable")
         assert (await broker.jetstream.stream_info(EVENTS)).state.messages == before
         assert isinstance(await admit(broker, IDS.new(), tenant="globex"), Accepted)
+
+
+async def test_who_pays_in_advance_goes_as_far_as_the_credit(
+    rig: QuotaRig, broker: Broker, start_router: StartRouter, postgres_dsn: str
+) -> None:
+    """A tenant without a quota of its own, whose plan allows no overage, is reserved for, too."""
+    dear = Price(input_microusd_per_1k=1_000, output_microusd_per_1k=1_000)
+    await put_model(broker, model_record().model_copy(update={"price": dear}))
+    hooli = await prepaid(rig, "hooli")
+    await kv.put(broker, Bucket.TENANTS, "hooli", hooli.model_dump_json().encode())
+    async with start_router(postgres_dsn=postgres_dsn):
+        refused = await admit(broker, IDS.new(), tenant="hooli")
+        assert isinstance(refused, Rejected)
+        assert (refused.http_status, refused.error.code) == (429, "insufficient_credit")
+        assert refused.retry_after_s is not None
+        assert refused.retry_after_s >= 1
+        await grant(rig, 100, of="hooli")
+        assert isinstance(await admit(broker, IDS.new(), tenant="hooli"), Accepted)
+        held = await admit(broker, IDS.new(), tenant="hooli")
+        assert isinstance(held, Rejected)
+        assert (held.error.code, held.retry_after_s) == ("insufficient_credit", 1.0)
+
+
+async def test_a_suspended_tenant_is_told_why(
+    rig: QuotaRig, broker: Broker, start_router: StartRouter
+) -> None:
+    """403 within a second of its record's change, whatever it would have been let in for."""
+    async with start_router():
+        hello = b'{"input": "hello"}'
+        assert isinstance(await submit(broker, IDS.new(), hello, tenant="globex"), Accepted)
+        for reason, code in (
+            (SuspensionReason.PAST_DUE, "tenant_past_due"),
+            (SuspensionReason.OPERATOR, "tenant_suspended"),
+        ):
+            gone = FREE.model_copy(
+                update={"status": TenantStatus.SUSPENDED, "suspended_reason": reason}
+            )
+            await kv.put(broker, Bucket.TENANTS, "globex", gone.model_dump_json().encode())
+
+            async def is_told(expected: str = code) -> bool:
+                answer = await submit(broker, IDS.new(), hello, tenant="globex")
+                return isinstance(answer, Rejected) and (
+                    answer.http_status,
+                    answer.error.code,
+                ) == (403, expected)
+
+            await eventually(is_told, 1)
