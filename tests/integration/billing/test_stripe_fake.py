@@ -126,6 +126,17 @@ async def test_under_random_faults_a_key_makes_one_object(
     assert len(fake.faults.struck) > 6
 
 
+async def test_v2_does_not_replay_a_failure(fake: StripeFake, client: stripe.StripeClient) -> None:
+    """https://docs.stripe.com/api-v2-overview#idempotency: what succeeded is answered as such."""
+    fake.faults.plan(Fault(Kind.ERROR, "/v2/", effect=True))
+    sessions = client.v2.billing.meter_event_session
+    with pytest.raises(stripe.APIError):
+        await sessions.create_async({}, {"idempotency_key": "k"})
+    session = await sessions.create_async({}, {"idempotency_key": "k"})
+    again = await sessions.create_async({}, {"idempotency_key": "k"})
+    assert session.authentication_token == again.authentication_token
+
+
 async def test_a_key_in_use_is_refused(fake: StripeFake, client: stripe.StripeClient) -> None:
     """https://docs.stripe.com/error-codes#idempotency-key-in-use: 409 while the first runs."""
     await _meter(client)
@@ -192,7 +203,7 @@ def test_no_endpoint_takes_a_parameter_that_stripe_does_not_have(fake: StripeFak
     """Every rule of the fake, asked with a name that nobody knows."""
     auth = {"authorization": f"Bearer {fakes.API_KEY}", "stripe-version": stripe.api_version}
     with httpx.Client(base_url=fake.url, headers=auth) as http:
-        for rule in fake.front.rules:
+        for rule in fake.front.reader.rules:
             path = rule.path.replace("{id}", "x")
             if rule.method == "POST" and "/v2/" in path:
                 answer = http.post(path, json={"bogus": "1"})

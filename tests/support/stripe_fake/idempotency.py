@@ -2,7 +2,7 @@
 
 v1 keeps the first answer, errors and 500s included, once the endpoint began to run, and replays it
 for the same parameters; other parameters are refused. Keys can be removed after 24 hours. v2 does
-not repeat what succeeded, and runs again what failed
+not repeat what succeeded, and runs again what failed, for 30 days
 (https://docs.stripe.com/api-v2-overview#idempotency).
 """
 
@@ -14,6 +14,8 @@ from typing import Any, Final
 from tests.support.stripe_fake.failures import Failure
 
 KEPT_S: Final = 24 * 3_600
+KEPT_V2_S: Final = 30 * 24 * 3_600
+_LONGEST: Final = 255
 
 
 @dataclass
@@ -45,8 +47,11 @@ class Keys:
         Raises:
             Failure: the key is in use, or was used for something else.
         """
+        if len(key) > _LONGEST:
+            message = "Idempotency keys are up to 255 characters long."
+            raise Failure(400, message, kind="idempotency_error", saved=False)
         kept = self._kept.get(key)
-        if kept is None or now - kept.at >= KEPT_S:
+        if kept is None or now - kept.at >= (KEPT_S if path.startswith("/v1/") else KEPT_V2_S):
             self._kept[key] = _Kept((path, body), now, request_id)
             return None
         if kept.fingerprint != (path, body):

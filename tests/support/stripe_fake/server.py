@@ -30,6 +30,7 @@ from tests.support.stripe_fake.call import STREAM
 from tests.support.stripe_fake.front import Front
 from tests.support.stripe_fake.idempotency import Keys
 from tests.support.stripe_fake.limits import Limits
+from tests.support.stripe_fake.reading import Reader
 from tests.support.stripe_fake.refunds import settle
 from tests.support.stripe_fake.schedule import catch_up
 from tests.support.stripe_fake.store import Store
@@ -115,7 +116,7 @@ def build(seed: int = 0) -> StripeFake:
     """An empty account, not yet listening."""
     clock, lock = Clock(), threading.RLock()
     account = Account(clock, Store(seed), Webhooks(clock))
-    front = Front(account, _RULES, Faults(), Keys(), Limits(), lock, API_KEY)
+    front = Front(account, Reader(_RULES, API_KEY), Faults(), Keys(), Limits(), lock)
     return StripeFake(account, front, lock)
 
 
