@@ -96,6 +96,14 @@ from penstock_shared.contracts.stored import ResponseDeleted
 from penstock_shared.contracts.subjects import Lane
 from penstock_shared.contracts.submissions import Submission
 from penstock_shared.contracts.usage import Price, Usage, UsageReport, UsageRow
+from penstock_shared.contracts.usage_queries import (
+    BucketWidth,
+    QueryUsage,
+    UsageBucket,
+    UsageGroup,
+    UsagePage,
+    UsageSums,
+)
 
 GOLDEN: Final = Path(__file__).parent / "golden"
 NOW: Final = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -486,6 +494,39 @@ CONTRACTS: Final[dict[str, BaseModel]] = {
         request_id=REQUEST, tenant="acme", key_id="key-1", deleted_at=NOW
     ),
     "error.v1": ErrorReply(error=ERROR),
+    "query_usage.v1": QueryUsage(
+        tenant="acme",
+        start=NOW - timedelta(days=1),
+        end=NOW,
+        width=BucketWidth.HOUR,
+        kinds=(ModelKind.TEXT,),
+        group_by=(UsageGroup.MODEL, UsageGroup.KEY),
+        models=("penstock-small",),
+        key_ids=("key_0123456789abcdef",),
+        limit=24,
+        page="page_WzE3OTQ5MTMyMDAsbnVsbF0=",
+    ),
+    "usage_page.v1": UsagePage(
+        buckets=(
+            UsageBucket(
+                start=NOW,
+                end=NOW + timedelta(hours=1),
+                results=(
+                    UsageSums(
+                        model="penstock-small",
+                        key_id="key_0123456789abcdef",
+                        requests=1,
+                        input_tokens=12,
+                        cached_input_tokens=4,
+                        output_tokens=3,
+                        tool_calls=0,
+                        cost_microusd=1,
+                    ),
+                ),
+            ),
+        ),
+        next_page="page_WzE3OTQ5MTMyMDAsbnVsbF0=",
+    ),
     "usage_report.v1": UsageReport(
         rows=(
             UsageRow(
@@ -533,6 +574,7 @@ def test_newer_emitters_do_not_break_older_readers(name: str) -> None:
         "submission.v1",
         "admission.v1",
         "give_feedback.v1",
+        "query_usage.v1",
         "router.show_policy.v1",
         "router.set_policy.v1",
         "router.rollback_policy.v1",
