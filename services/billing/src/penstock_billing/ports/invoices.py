@@ -12,7 +12,7 @@ from penstock_billing.ports.credits import CreditTransaction, CreditUse, Grant
 from penstock_billing.ports.outbox import OutboxEntry
 from penstock_billing.ports.usage import Position
 from penstock_shared.contracts.invoices import Invoice
-from penstock_shared.contracts.plans import Subscription
+from penstock_shared.contracts.plans import Meter, Subscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,12 @@ class DayUsage:
     tool_calls: int
     cost_microusd: int
     """As its facts say (ADR 5)."""
+
+    def quantity(self, meter: Meter) -> int:
+        """What a price of that meter is for."""
+        if meter is Meter.INPUT_TOKENS:
+            return self.input_tokens - self.cached_input_tokens
+        return int(getattr(self, meter.value))
 
 
 @dataclass(frozen=True, slots=True)
