@@ -16,6 +16,7 @@ from tests.support.ledger import (
     assert_billed_is_generated,
     assert_no_plaintext,
     assert_once,
+    assert_reconciled,
     wait_until_ended,
 )
 from tests.support.load import Load
@@ -62,6 +63,7 @@ async def run_under_kills(place: Path, seed: int, requests: int, rounds: int) ->
         assert_once(found, load.told.accepted)
         assert len(found.routed) >= requests
         await assert_billed_is_generated(stack, found)
+        await assert_reconciled(stack)
         await assert_audited(stack)
         assert_no_plaintext(stack.data_dir, [b"w11 w12 w13 w14"])
         assert stack.stop() == 0

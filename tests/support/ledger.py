@@ -108,6 +108,12 @@ async def assert_billed_is_generated(stack: Stack, found: Requests) -> None:
         assert billed[key] == (usage.input_tokens, usage.output_tokens, cost), key
 
 
+async def assert_reconciled(stack: Stack) -> None:
+    """Event log, usage, its sums, the ledger and the previews of invoices say the same (I2)."""
+    report = await operate(stack, "billing", "reconcile")
+    assert (report["differences"], report["behind"]) == ([], 0), json.dumps(report)
+
+
 async def assert_audited(stack: Stack) -> None:
     """The audit log verifies, and holds every event of EVENTS in order (I5)."""
     proof = await operate(stack, "audit", "verify", "--against-events")
