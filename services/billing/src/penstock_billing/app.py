@@ -51,7 +51,7 @@ from penstock_billing.handlers.reconciliation import Reconciliation
 from penstock_billing.handlers.relay import OutboxRelay
 from penstock_billing.handlers.settling import Settling
 from penstock_billing.handlers.thresholds import Thresholds
-from penstock_billing.handlers.usage import UsageDesk, UsageIngest
+from penstock_billing.handlers.usage import UsageDesk, UsageIngest, wanted
 from penstock_billing.ports.payments import PaymentGateway, Provider
 from penstock_billing.providers import StripeSide, WebhookPort
 from penstock_billing.settings import Settings
@@ -283,7 +283,10 @@ class App:
         rng = random.Random()  # noqa: S311  jitter, no secret
         self._ingest = ingest = UsageIngest(ledger, reject, rng, asyncio.sleep)
         self._consumer = consumer = DurableConsumer(
-            broker, BILLING_CONSUMER, credit=_BATCHES_AHEAD * settings.batch_limit
+            broker,
+            BILLING_CONSUMER,
+            credit=_BATCHES_AHEAD * settings.batch_limit,
+            wanted=wanted,
         )
         await consumer.start()
         self._spawn(ingest.run(consumer, settings.batch_limit, settings.batch_linger_s), "ingest")
