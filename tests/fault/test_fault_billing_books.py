@@ -1,4 +1,4 @@
-"""`kill -9` at the commit points of metering and closing: afterwards all books agree (I2, I3, I9).
+"""`kill -9` at commit points of metering, closing and pushing: all books agree (I2, I3, I9).
 
 `PENSTOCK_FAULT_SEED=<n>` replays a run's choices: facts, copies, which deaths, and when.
 """
@@ -17,10 +17,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import asyncpg
 import pytest
 from tests.support.billing import Operator, failed_attempt, terminal
 from tests.support.service_process import ServiceProcess
 from tests.support.stack import Stack
+from tests.support.stripe_fake import API_KEY, running
 
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.account_commands import CreateTenant
@@ -44,6 +46,11 @@ COMMIT = r"(?i)^commit"
 CUT = r"insert into billing\.periods"
 ISSUE = r"insert into billing\.invoices"
 COMPARED = r"update billing\.reconciled"
+PUSHED = r"(insert into|update) billing\.meter_pushes"
+METER_EVENT = "billing.meter_event"
+CENTS = """
+select sum(div(credit - debit, 10000))::bigint from billing.balances
+where account = 'usage' and period = $1"""
 DEATHS = [
     (moment, pattern)
     for pattern in (METERING, COMMIT, CUT, ISSUE, COMPARED)
@@ -75,7 +82,7 @@ class Books:
             fact = terminal(
                 tenant=self.rng.choice(TENANTS),
                 model=self.rng.choice(("small", "large")),
-                tokens=(self.rng.randrange(1, 900), self.rng.randrange(900)),
+                tokens=(self.rng.randrange(1, 90_000), self.rng.randrange(90_000)),
                 routed_at=at,
                 ended_at=at,
             )
@@ -112,7 +119,7 @@ class Books:
     async def _done(self) -> None:
         """There is hardly anything left to die of."""
         await self.caught_up()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1)
 
     async def agree(self) -> None:
         """Let billing live, and ask it for everything."""
@@ -122,8 +129,10 @@ class Books:
             await self.caught_up()
             for tenant in TENANTS:
                 await self._invoiced(tenant)
-            report = await self._reconciled()
-            assert (report.differences, report.behind) == ((), 0), report.differences
+            async with asyncio.timeout(30):  # until Stripe's meter has been told all of it
+                while (report := await self._reconciled()).differences or report.behind:
+                    assert report.drift == 0, report.differences
+                    await asyncio.sleep(0.1)
             assert report.months > len(TENANTS)
         finally:
             await process.stop()
@@ -212,6 +221,29 @@ async def test_postgres_dies_at_commit_points(books: Books) -> None:
         victim = books.servers.ready["pids"]["postgres"]
         await books.live(moment, books.rng.randint(1, 4), kind, victim=victim)
     await books.agree()
+
+
+async def test_billing_dies_while_it_tells_stripe(books: Books, postgres_dsn: str) -> None:
+    """Around rows written ahead, sent and acknowledged: its meter has every cent once (I2)."""
+    with running() as fake:
+        books.settings |= {
+            "stripe_api_key": API_KEY,
+            "stripe_api_base": fake.url,
+            "stripe_events_base": fake.url,
+            "stripe_sync_interval_s": 0.1,
+            "push_interval_s": 0.1,
+        }
+        await books.use(20)
+        deaths = [(m, books.rng.randint(1, 5)) for m in books.rng.sample(("before", "after"), 2)]
+        died = [await books.live(moment, at, PUSHED) for moment, at in deaths]
+        assert any(died), deaths
+        await books.agree()
+        fake.catch_up()
+        told = sum(int(event["payload"]["value"]) for event in fake.account.store.all(METER_EVENT))
+    connection = await asyncpg.connect(postgres_dsn)
+    used = await connection.fetchval(CENTS, datetime.now(UTC).date().replace(day=1))
+    await connection.close()
+    assert told == used > 0
 
 
 @pytest.mark.long
