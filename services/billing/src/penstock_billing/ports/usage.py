@@ -14,8 +14,8 @@ from penstock_shared.contracts.usage import UsageRow
 class MeteredUsage(NamedTuple):
     """One attempt's usage. The first three fields are its identity (I2).
 
-    A tuple, since there are many of them: made in a third of a dataclass's time, and a batch turns
-    into columns at once.
+    A tuple, since there are many of them: made in half a frozen dataclass's time, and a batch
+    turns into columns at once.
     """
 
     tenant: str
