@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from pydantic import BaseModel
+from tests.integration.billing.test_billing_commands import Terminal
 from tests.support.billing import Operator, StartBilling, eventually, terminal
 
 from penstock_shared.contracts import subjects
@@ -69,6 +70,31 @@ async def test_a_month_from_its_facts_to_its_invoice(
             return await broker.last_message(EVENTS, subject) is not None
 
         await eventually(told)
+
+
+async def test_an_operators_month(
+    start_billing: StartBilling, operator: Operator, nats_url: str
+) -> None:
+    """`penstock invoice`: preview, close, show and list say the same amount."""
+    run = Terminal(nats_url).run
+    async with start_billing():
+        await operator.command("create-tenant", CreateTenant(tenant="acme", name="Acme"))
+        await operator.publish(terminal(tokens=(1_000, 2_000)))
+        await operator.caught_up()
+        _, preview, _ = await run("invoice", "preview", "acme", "--month", MAY)
+        assert "acme, 2026-05: a preview" in preview
+        assert "small: input tokens 1,000, output tokens 2,000, requests 1" in preview
+        assert "$0.003500" in preview
+        status, closed, _ = await run("invoice", "close", "acme", MAY)
+        assert (status, "acme-2026-05" in closed) == (0, True)
+        _, shown, _ = await run("invoice", "show", "acme", MAY, "--json")
+        assert Invoice.model_validate_json(shown).due_microusd == 3_500
+        _, listed, _ = await run("invoice", "list", "acme")
+        assert listed.splitlines()[1].split()[:2] == ["acme-2026-05", MAY]
+        _, empty, _ = await run("invoice", "close", "acme", "2026-06")
+        assert "nothing to invoice" in empty
+        status, _, refused = await run("invoice", "close", "acme", "2026-08")
+        assert (status, "Close 2026-07 first." in refused) == (1, True)
 
 
 async def test_questions_that_make_no_sense(
