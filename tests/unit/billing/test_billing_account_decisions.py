@@ -36,12 +36,14 @@ from penstock_shared.contracts.account_facts import (
 from penstock_shared.contracts.accounts import (
     KeyRecord,
     Role,
+    SuspensionReason,
     TenantRecord,
     TenantStatus,
     hash_api_key,
     make_api_key,
 )
 from penstock_shared.contracts.errors import ConflictError
+from penstock_shared.contracts.quotas import Quota, QuotaPeriod, QuotaUnit
 
 SECRET = make_api_key(lambda n: b"\x07" * n)
 OTHER = make_api_key(lambda n: b"\x08" * n)
@@ -157,7 +159,7 @@ def test_an_update_changes_what_was_sent() -> None:
     assert record.identity_providers[0].default_role is Role.MEMBER
     wish = {"tenant": "acme", "status": "suspended", "tokens_per_minute": None, "weight": 3}
     after, changed = updated_tenant(record, UpdateTenant.model_validate(wish))
-    assert changed == ("status", "tokens_per_minute")
+    assert changed == ("status", "suspended_reason", "tokens_per_minute")
     assert (after.status, after.tokens_per_minute) == (TenantStatus.SUSPENDED, None)
     assert after.identity_providers == record.identity_providers
     bucket, fact = tell_tenant_updated(after, changed, act())
@@ -178,3 +180,49 @@ def test_a_provider_that_would_be_unsafe_is_refused(wrong: dict[str, object]) ->
     provider = {"issuer": "https://id.example", "audiences": ["p"], "default_role": "member"}
     with pytest.raises(ValueError, match="identity_providers"):
         UpdateTenant.model_validate({"tenant": "acme", "identity_providers": [provider | wrong]})
+
+
+def test_an_operators_word_outweighs_any_other_reason() -> None:
+    """A tenant that owes is held back until an operator says so, or let in although it owes."""
+    record = new_tenant(CreateTenant(tenant="acme", name="Acme"), NOON)
+    owes = record.model_copy(
+        update={
+            "status": TenantStatus.SUSPENDED,
+            "suspended_reason": SuspensionReason.PAST_DUE,
+        }
+    )
+    for status, reason in (
+        (TenantStatus.SUSPENDED, SuspensionReason.OPERATOR),
+        (TenantStatus.ACTIVE, None),
+    ):
+        after, _ = updated_tenant(owes, UpdateTenant(tenant="acme", status=status))
+        assert (after.status, after.suspended_reason) == (status, reason)
+    renamed, changed = updated_tenant(owes, UpdateTenant(tenant="acme", name="Acme Ltd"))
+    assert changed == ("name",)
+    assert renamed.refusal() is not None
+
+
+def test_who_is_refused_learns_why() -> None:
+    """An older release suspended without a reason: then it was an operator."""
+    record = new_tenant(CreateTenant(tenant="acme", name="Acme"), NOON)
+    assert record.refusal() is None
+    codes = []
+    for reason in (None, *SuspensionReason):
+        gone = {"status": TenantStatus.SUSPENDED, "suspended_reason": reason}
+        refusal = record.model_copy(update=gone).refusal()
+        assert refusal is not None
+        codes.append(refusal.code)
+    assert codes == ["tenant_suspended", "tenant_suspended", "tenant_past_due"]
+
+
+def test_what_is_only_soft_is_not_reserved_for() -> None:
+    """A hard quota, or a plan that limits, is; an older release reads what is not soft."""
+    record = new_tenant(CreateTenant(tenant="acme", name="Acme"), NOON)
+    hard = Quota(unit=QuotaUnit.TOKENS, period=QuotaPeriod.DAY, limit=5)
+    soft = hard.model_copy(update={"soft": True})
+    assert not record.reserves
+    assert not record.model_copy(update={"quotas": (soft,)}).reserves
+    assert record.model_copy(update={"quotas": (soft, hard)}).reserves
+    assert record.model_copy(update={"limited_from": NOON.date()}).reserves
+    assert "soft" not in hard.model_dump()
+    assert Quota.model_validate_json(soft.model_dump_json()) == soft
