@@ -6,6 +6,7 @@ The tables are read from the catalogue, so one that a migration adds without rig
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import uuid
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from typing import Any, Final
 import asyncpg
 import pytest
 from pydantic import SecretStr
+from tests.support.billing import Operator, StartBilling, terminal
 from tests.support.stack import Stack
 
 from penstock_billing.adapters.postgres_roles import (
@@ -24,6 +26,7 @@ from penstock_billing.adapters.postgres_roles import (
     connect_platform,
     migrate_billing,
 )
+from penstock_shared.contracts.account_commands import CreateTenant
 from penstock_shared.contracts.errors import PermanentError, UnavailableError
 from penstock_shared.runtime.postgres import Postgres
 
@@ -34,6 +37,7 @@ _OF_NOBODY: Final = {
     "outbox",
     "plan_versions",
     "rebuild",
+    "reconciled",
     "schema_version",
     "stripe_catalogue",
 }
@@ -45,8 +49,29 @@ select c.relname as name, c.relrowsecurity as secured, c.relforcerowsecurity as 
 from pg_class c
 where c.relnamespace = 'billing'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')
 order by c.relname"""
+_FUNCTIONS: Final = """
+select p.proname as name, p.prosecdef as definer,
+       coalesce(p.proconfig && array['search_path=pg_catalog, pg_temp'], false) as pinned,
+       has_function_privilege('penstock_tenant', p.oid, 'execute') as tenants,
+       has_function_privilege('penstock_router', p.oid, 'execute') as routers
+from pg_proc p where p.pronamespace = 'billing'::regnamespace"""
+_FOR_ROUTERS: Final = {"reserve", "overdue_reservations"}
 _SHOWN: Final = "select tenant from billing.{table}"
 _INSERT: Final = "insert into billing.{table} ({names}) overriding system value values ({places})"
+FORBIDDEN: Final = (
+    "update billing.usage set cost_microusd = 0",
+    "delete from billing.usage",
+    "truncate billing.usage",
+    "update billing.transfers set microusd = 1",
+    "delete from billing.transfers",
+    "update billing.balances set debit = 0",
+    "insert into billing.usage_days select * from billing.usage_days",
+    "alter table billing.usage disable row level security",
+    "alter table billing.transfers disable trigger all",
+    "drop policy platform on billing.usage",
+    "create table billing.more (tenant text)",
+    "select billing.isolate()",
+)
 _COLUMNS: Final = """
 select a.attname as name, t.typname as type
 from pg_attribute a join pg_type t on t.oid = a.atttypid
@@ -124,42 +149,31 @@ async def test_the_tenant_asked_for_ends_with_the_question(reads: TenantPostgres
     assert not told
 
 
-@pytest.mark.parametrize("role", [PLATFORM_ROLE, TENANT_ROLE, ROUTER_ROLE])
-async def test_roles_own_nothing_and_bypass_nothing(superuser: Any, role: str) -> None:
+async def test_roles_own_nothing_and_bypass_nothing(superuser: Any) -> None:
     """Neither superusers nor owners, nor allowed to make anything in the schema (I8)."""
-    row = await superuser.fetchrow("select * from pg_roles where rolname = $1", role)
     powers = ("rolsuper", "rolbypassrls", "rolcreaterole", "rolcreatedb", "rolcanlogin")
-    assert [row[power] for power in powers] == [False] * len(powers)
     owned = "select count(*) from pg_class where relowner = $1::regrole"
-    assert await superuser.fetchval(owned, role) == 0
-    assert not await superuser.fetchval(
-        "select has_schema_privilege($1, 'billing', 'create')", role
-    )
+    makes = "select has_schema_privilege($1, 'billing', 'create')"
+    for role in (PLATFORM_ROLE, TENANT_ROLE, ROUTER_ROLE):
+        row = await superuser.fetchrow("select * from pg_roles where rolname = $1", role)
+        assert [row[power] for power in powers] == [False] * len(powers)
+        assert await superuser.fetchval(owned, role) == 0
+        assert not await superuser.fetchval(makes, role)
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "update billing.usage set cost_microusd = 0",
-        "delete from billing.usage",
-        "truncate billing.usage",
-        "update billing.transfers set microusd = 1",
-        "delete from billing.transfers",
-        "update billing.balances set debit = 0",
-        "insert into billing.usage_days select * from billing.usage_days",
-        "alter table billing.usage disable row level security",
-        "alter table billing.transfers disable trigger all",
-        "drop policy platform on billing.usage",
-        "create table billing.more (tenant text)",
-        "select billing.isolate()",
-    ],
-)
-async def test_billing_itself_changes_no_fact_and_lifts_no_policy(
-    platform: Postgres, statement: str
-) -> None:
+async def test_billing_itself_changes_no_fact_and_lifts_no_policy(platform: Postgres) -> None:
     """Facts and sums are what the log says, even where the code is wrong (I2, I8)."""
-    with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await platform.fetch(statement)
+    for statement in FORBIDDEN:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await platform.fetch(statement)
+
+
+async def test_functions_are_nobodys_but_billings(superuser: Any) -> None:
+    """None is for everybody; those that run with the owner's rights look nowhere else (I8)."""
+    found = await superuser.fetch(_FUNCTIONS)
+    assert {row["name"] for row in found if row["tenants"]} == set()
+    assert {row["name"] for row in found if row["routers"]} == _FOR_ROUTERS
+    assert {row["name"] for row in found if row["definer"] and not row["pinned"]} == set()
 
 
 async def test_tenants_questions_change_nothing(reads: TenantPostgres) -> None:
@@ -201,14 +215,51 @@ async def test_a_user_who_may_make_no_roles_is_told_what_to_have_run(
         assert f"grant penstock_billing, penstock_router, penstock_tenant to {user};" in str(
             refused.value
         )
-        with pytest.raises((PermanentError, UnavailableError)):
-            await Postgres.connect(dsn, name="test", connections=1, role=PLATFORM_ROLE)
+        for role in (PLATFORM_ROLE, ROUTER_ROLE, TENANT_ROLE):
+            with contextlib.suppress(asyncpg.DuplicateObjectError):  # another database has it
+                await admin.execute(f"create role {role}")
+        with pytest.raises(PermanentError, match="grant the role"):
+            await connect_platform(dsn, 1)
         await admin.execute(f"grant {PLATFORM_ROLE}, {ROUTER_ROLE}, {TENANT_ROLE} to {user}")
         await migrate_billing(dsn)
         await (await connect_platform(dsn, 1)).close()
     finally:
         await admin.execute(f"drop owned by {user} cascade")
         await admin.execute(f'alter database "{name}" owner to current_user')
+        await admin.execute(f"drop role {user}")
+        await admin.close()
+
+
+async def test_whoever_comes_before_billing_waits_for_it(postgres_dsn: str) -> None:
+    """Routers may start first: a role that is not there yet is no answer, and no bad request."""
+    router = await Postgres.prepare(
+        SecretStr(postgres_dsn), name="router", connections=1, role="penstock_of_tomorrow"
+    )
+    with pytest.raises(UnavailableError, match="start billing"):
+        await router.fetch("select 1")
+    await router.close()
+
+
+async def test_a_login_that_owns_nothing_runs_billing(
+    servers: Stack, postgres_dsn: str, start_billing: StartBilling, operator: Operator
+) -> None:
+    """Only migrations need the owner's address; whoever leaves the role changes no fact either."""
+    user, name = f"login_{uuid.uuid4().hex[:8]}", postgres_dsn.rpartition("/")[2]
+    own = f"postgresql://{user}:x@{postgres_dsn.partition('@')[2]}"
+    await migrate_billing(SecretStr(postgres_dsn))
+    admin = await asyncpg.connect(servers.superuser_dsn, database=name)
+    try:
+        await admin.execute(f"create role {user} login password 'x'")
+        await admin.execute(f"grant {PLATFORM_ROLE}, {TENANT_ROLE} to {user}")
+        async with start_billing(postgres_dsn=own, postgres_owner_dsn=postgres_dsn):
+            await operator.command("create-tenant", CreateTenant(tenant="acme", name="Acme"))
+            await operator.publish(terminal())
+            assert (await operator.caught_up()).rows[0].requests == 1
+        session = await asyncpg.connect(own)
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await session.execute("set role none; update billing.usage set cost_microusd = 0")
+        await session.close()
+    finally:
         await admin.execute(f"drop role {user}")
         await admin.close()
 
