@@ -493,6 +493,25 @@ async def test_a_failed_renewal_is_tried_again_and_lifts_past_due(
     assert found.status == "active"
 
 
+async def test_nothing_falls_due_for_a_customer_that_is_gone(
+    fake: StripeFake, client: stripe.StripeClient
+) -> None:
+    """https://docs.stripe.com/api/customers/delete: its subscriptions end, its drafts stay."""
+    price = await _metered(client)
+    customer = (await client.v1.customers.create_async({})).id
+    subscription = await client.v1.subscriptions.create_async(
+        {"customer": customer, "items": [{"price": price}]}
+    )
+    draft = await client.v1.invoices.create_async({"customer": customer, "auto_advance": True})
+    await client.v1.customers.delete_async(customer)
+    fake.clock.advance(90 * 86_400)
+    ended = await client.v1.subscriptions.retrieve_async(subscription.id)
+    assert ended.status == "canceled"
+    assert (await client.v1.invoices.retrieve_async(draft.id)).status == "draft"
+    with pytest.raises(stripe.InvalidRequestError):
+        await client.v1.invoices.finalize_invoice_async(draft.id)
+
+
 async def test_refunds_can_fail_days_later(fake: StripeFake, client: stripe.StripeClient) -> None:
     """https://docs.stripe.com/refunds#failed-refunds: the money is the account's again."""
     customer = await client.v1.customers.create_async({})

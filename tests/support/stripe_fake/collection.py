@@ -11,6 +11,7 @@ from typing import Final
 from tests.support.stripe_fake.account import Account, changes, public
 from tests.support.stripe_fake.bills import refresh, subscription_of
 from tests.support.stripe_fake.cards import known
+from tests.support.stripe_fake.customers import living
 from tests.support.stripe_fake.failures import Failure, refused
 from tests.support.stripe_fake.payments import LEAST_CENTS, confirm, new_intent
 from tests.support.stripe_fake.store import Object
@@ -31,7 +32,7 @@ def finalize(account: Account, invoice: Object) -> None:
     if invoice["status"] != "draft":
         message = "This invoice is already finalized, you can't re-finalize a non-draft invoice."
         raise refused(message, code="invoice_not_editable")
-    customer = account.store.get("customer", invoice["customer"])
+    customer = living(account, invoice["customer"])
     invoice["starting_balance"] = customer["balance"]
     refresh(account, invoice)
     now = account.now(invoice["test_clock"])

@@ -7,11 +7,11 @@ from typing import Final
 from stripe.params import test_helpers
 from tests.support.stripe_fake.account import Account, public
 from tests.support.stripe_fake.call import Call, Rule
+from tests.support.stripe_fake.ending import end_all
 from tests.support.stripe_fake.failures import refused
 from tests.support.stripe_fake.listing import page
 from tests.support.stripe_fake.schedule import catch_up
 from tests.support.stripe_fake.store import Object
-from tests.support.stripe_fake.subscriptions import end
 
 _KIND: Final = "test_helpers.test_clock"
 
@@ -63,11 +63,9 @@ def list_all(account: Account, call: Call) -> Object:
 def delete(account: Account, call: Call) -> Object:
     """Its customers go with it, and their subscriptions end."""
     clock = account.store.get(_KIND, call.id)
-    for subscription in account.store.all("subscription"):
-        if subscription["test_clock"] == clock["id"] and subscription["status"] != "canceled":
-            end(account, subscription)
     for customer in account.store.all("customer"):
         if customer.get("test_clock") == clock["id"]:
+            end_all(account, customer["id"])
             account.store.put({"id": customer["id"], "object": "customer", "deleted": True})
     account.store.drop(clock["id"])
     return {"id": clock["id"], "object": _KIND, "deleted": True}

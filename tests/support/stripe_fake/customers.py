@@ -7,6 +7,7 @@ from typing import Any, Final
 from stripe import params
 from tests.support.stripe_fake.account import Account, changes, public
 from tests.support.stripe_fake.call import Call, Rule
+from tests.support.stripe_fake.ending import end_all
 from tests.support.stripe_fake.failures import invalid
 from tests.support.stripe_fake.listing import page
 from tests.support.stripe_fake.store import Object, merge_metadata
@@ -68,8 +69,9 @@ def update(account: Account, call: Call) -> Object:
 def delete(account: Account, call: Call) -> Object:
     """Deleted for good, its subscriptions with it; it stays readable as a stub."""
     customer = living(account, call.id, "id")
-    account.emit("customer.deleted", customer)
     identity = customer["id"]
+    end_all(account, identity)
+    account.emit("customer.deleted", customer)
     account.store.put({"id": identity, "object": "customer", "deleted": True})
     return {"id": identity, "object": "customer", "deleted": True}
 

@@ -39,7 +39,8 @@ def _all_due(account: Account, test_clock: str | None) -> Iterator[tuple[int, Ac
         if subscription["test_clock"] == test_clock and subscription["status"] != "canceled":
             yield period_end(subscription), renew, subscription
     for invoice in account.store.all("invoice"):
-        if invoice["test_clock"] == test_clock:
+        payer = account.store.any(invoice["customer"]) or {}
+        if invoice["test_clock"] == test_clock and not payer.get("deleted"):
             yield from _due_of(invoice)
 
 

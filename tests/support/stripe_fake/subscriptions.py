@@ -12,6 +12,7 @@ from tests.support.stripe_fake.account import Account, changes, public
 from tests.support.stripe_fake.bills import add_items, cycle_line, new_invoice, set_lines
 from tests.support.stripe_fake.call import Call, Rule
 from tests.support.stripe_fake.customers import payer
+from tests.support.stripe_fake.ending import end
 from tests.support.stripe_fake.failures import Failure, invalid, refused
 from tests.support.stripe_fake.invoice_items import pending
 from tests.support.stripe_fake.listing import page, sublist
@@ -87,13 +88,6 @@ def cancel(account: Account, call: Call) -> Object:
         collection.finalize(account, invoice)
     end(account, subscription)
     return public(subscription)
-
-
-def end(account: Account, subscription: Object) -> None:
-    """It is over."""
-    now = account.now(subscription["test_clock"])
-    subscription.update(status="canceled", canceled_at=now, ended_at=now)
-    account.emit("customer.subscription.deleted", subscription)
 
 
 def renew(account: Account, subscription: Object) -> None:
