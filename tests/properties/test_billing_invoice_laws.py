@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.rating import days, grants, months
 
@@ -19,6 +19,8 @@ from penstock_billing.ports.ledger import Account, Transfer
 from penstock_shared.contracts.invoices import LineKind
 
 AT = datetime(2026, 12, 1, 2, tzinfo=UTC)
+few = settings(max_examples=50, deadline=None)
+"""A month is drawn from hundreds of choices: that takes its time on a busy machine."""
 
 
 @st.composite
@@ -36,6 +38,7 @@ def net(transfers: Iterable[Transfer], account: Account) -> int:
     )
 
 
+@few
 @given(months_with_credit())
 def test_an_invoice_adds_up(drawn: tuple[MonthRecords, list[Grant]]) -> None:
     """Lines, subtotal, credit and what is due agree; nothing that is due is negative."""
@@ -50,6 +53,7 @@ def test_an_invoice_adds_up(drawn: tuple[MonthRecords, list[Grant]]) -> None:
     assert all(amount < 0 for amount in paid)
 
 
+@few
 @given(months_with_credit())
 def test_the_ledgers_receivable_is_what_is_due(drawn: tuple[MonthRecords, list[Grant]]) -> None:
     """What metering, corrections and closing post comes to what the invoice says (I2)."""
@@ -64,6 +68,7 @@ def test_the_ledgers_receivable_is_what_is_due(drawn: tuple[MonthRecords, list[G
     assert len({transfer.id for transfer in posted}) == len(posted)
 
 
+@few
 @given(drawn=months_with_credit(), data=st.data())
 def test_the_order_of_records_changes_nothing(
     drawn: tuple[MonthRecords, list[Grant]], data: st.DataObject
@@ -79,6 +84,7 @@ def test_the_order_of_records_changes_nothing(
     assert draw_up(shuffled, data.draw(st.permutations(credit)), 7) == draw_up(month, credit, 7)
 
 
+@few
 @given(month=months(), data=st.data())
 def test_assigning_the_same_terms_again_changes_no_amount(
     month: MonthRecords, data: st.DataObject
@@ -108,6 +114,7 @@ def sums(month: MonthRecords) -> dict[LineKind, int]:
     }
 
 
+@few
 @given(months_with_credit())
 def test_credits_pay_for_usage_within_their_days_only(
     drawn: tuple[MonthRecords, list[Grant]],
@@ -122,6 +129,7 @@ def test_credits_pay_for_usage_within_their_days_only(
     assert made.invoice.credit_microusd <= sum(rated.payable.values())
 
 
+@few
 @given(first=months(date(2026, 11, 1)), second=months(date(2026, 12, 1)), data=st.data())
 def test_a_preview_knows_what_earlier_months_will_take(
     first: MonthRecords, second: MonthRecords, data: st.DataObject
