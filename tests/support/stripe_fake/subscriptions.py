@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from stripe import params
@@ -12,6 +10,7 @@ from tests.support.stripe_fake.account import Account, changes, public
 from tests.support.stripe_fake.bills import add_items, cycle_line, new_invoice, set_lines
 from tests.support.stripe_fake.call import Call, Rule
 from tests.support.stripe_fake.customers import payer
+from tests.support.stripe_fake.cycles import first_period, next_end
 from tests.support.stripe_fake.ending import end
 from tests.support.stripe_fake.failures import Failure, invalid, refused
 from tests.support.stripe_fake.invoice_items import pending
@@ -29,7 +28,7 @@ def create(account: Account, call: Call) -> Object:
     customer = payer(account, given)
     now = account.now(customer["test_clock"])
     identity = account.store.new_id("sub")
-    anchor, end = _anchor(given, now)
+    anchor, end = first_period(given, now)
     subscription: Object = {
         "id": identity,
         "object": "subscription",
@@ -104,7 +103,7 @@ def renew(account: Account, subscription: Object) -> None:
     if subscription["cancel_at_period_end"]:
         end(account, subscription)
         return
-    start, until = period_end(subscription), _next(subscription["billing_cycle_anchor"], now)
+    start, until = period_end(subscription), next_end(subscription["billing_cycle_anchor"], now)
     for item in subscription["items"]["data"]:
         item.update(current_period_start=start, current_period_end=until)
     account.emit("customer.subscription.updated", subscription, {"latest_invoice": None})
@@ -246,52 +245,6 @@ def _parent(subscription: Object) -> Object:
             "subscription": subscription["id"],
         },
     }
-
-
-def _anchor(given: dict[str, Any], now: int) -> tuple[int, int]:
-    """The anchor and the end of the first period (https://docs.stripe.com/billing/subscriptions/billing-cycle)."""
-    config = given.get("billing_cycle_anchor_config")
-    anchor = given.get("billing_cycle_anchor")
-    if config is not None:
-        anchor = _matching(config, now)
-    if anchor is None:
-        return now, _next(now, now)
-    if anchor <= now or anchor > _next(now, now):
-        message = "billing_cycle_anchor must be in the future and within one period."
-        raise invalid(message, param="billing_cycle_anchor")
-    return anchor, anchor
-
-
-def _matching(config: dict[str, int], now: int) -> int:
-    """The next moment with this day of the month (and time, which defaults to now's)."""
-    moment = datetime.fromtimestamp(now, UTC)
-    wanted = moment.replace(
-        hour=config.get("hour", moment.hour),
-        minute=config.get("minute", moment.minute),
-        second=config.get("second", moment.second),
-    )
-    for months in (0, 1, 2):
-        found = int(_on(wanted, months, config["day_of_month"]).timestamp())
-        if found > now:
-            return found
-    raise AssertionError(config)
-
-
-def _next(anchor: int, now: int) -> int:
-    """The first multiple of a month after `anchor` that lies after `now`."""
-    start = datetime.fromtimestamp(anchor, UTC)
-    months = 0
-    while (found := int(_on(start, months, start.day).timestamp())) <= now:
-        months += 1
-    return found
-
-
-def _on(start: datetime, months: int, day: int) -> datetime:
-    """A month that lacks the anchor's day ends on its last."""
-    years, month = divmod(start.month - 1 + months, 12)
-    year = start.year + years
-    last = calendar.monthrange(year, month + 1)[1]
-    return start.replace(year=year, month=month + 1, day=min(day, last))
 
 
 _SUBSCRIPTIONS: Final = "/v1/subscriptions"
