@@ -31,6 +31,9 @@ create table billing.periods (
     check ((status = 'closed') = (closed_at is not null))
 );
 
+-- Every batch that is metered asks for the last of all.
+create index periods_period on billing.periods (period);
+
 -- A cut stays where it is, and what is closed stays closed.
 create function billing.keep_period() returns trigger language plpgsql as $$
 begin
