@@ -36,6 +36,8 @@ from penstock_shared.contracts.billing_facts import (
     PaymentFailed,
     PaymentRefunded,
     PaymentSucceeded,
+    PlanAssigned,
+    PlanPublished,
     StandingChanged,
 )
 from penstock_shared.contracts.dead import DeadLetter
@@ -55,6 +57,17 @@ from penstock_shared.contracts.models import (
     WorkerModels,
 )
 from penstock_shared.contracts.payments import Standing
+from penstock_shared.contracts.plans import (
+    Meter,
+    PlanTerms,
+    PlanVersion,
+    PricesFrom,
+    Subscription,
+    TenantPrices,
+    Tier,
+    TieredCharge,
+    Tiering,
+)
 from penstock_shared.contracts.quotas import (
     Quota,
     QuotaPeriod,
@@ -131,6 +144,31 @@ TENANT: Final = TenantRecord(
         ),
     ),
     created_at=NOW,
+)
+PLAN: Final = PlanVersion(
+    plan="team",
+    version=2,
+    terms=PlanTerms(
+        title="Team",
+        fee_microusd=20_000_000,
+        included_microusd=5_000_000,
+        minimum_microusd=25_000_000,
+        overage=False,
+        prices={"penstock-small": PRICE},
+        tiers=(
+            TieredCharge(
+                model="penstock-large",
+                meter=Meter.OUTPUT_TOKENS,
+                tiering=Tiering.VOLUME,
+                tiers=(
+                    Tier(up_to=1_000_000, microusd=300),
+                    Tier(microusd=200, flat_microusd=1_000),
+                ),
+            ),
+        ),
+        quotas=(Quota(unit=QuotaUnit.TOKENS, period=QuotaPeriod.DAY, limit=1_000_000),),
+    ),
+    published_at=NOW,
 )
 ROUTED: Final = RequestRouted(
     request_id=REQUEST,
@@ -434,6 +472,22 @@ CONTRACTS: Final[dict[str, BaseModel]] = {
         due_microusd=6_000,
         events_seq=42,
         issued_at=NOW,
+    ),
+    "billing.plan_published.v1": PlanPublished(tenant="platform", version=PLAN),
+    "billing.plan_assigned.v1": PlanAssigned(
+        tenant="acme",
+        subscription=Subscription(
+            tenant="acme", from_day=NOW.date(), plan="team", version=2, terms=PLAN.terms
+        ),
+        assigned_at=NOW,
+    ),
+    "tenant_prices.v1": TenantPrices(
+        tenant="acme",
+        changes=(
+            PricesFrom(
+                from_day=NOW.date(), plan="team", version=2, prices={"penstock-small": PRICE}
+            ),
+        ),
     ),
     "model.v1": ModelRecord(
         name="penstock-small",

@@ -40,7 +40,7 @@ from penstock_shared.runtime.clock import Clock
 from penstock_shared.runtime.telemetry import log
 
 _FACTS_AT_ONCE: Final = 500
-_FACTS_PER_LOOK: Final = 20_000
+_READING_S: Final = 4.0
 """So that a look ends, however much there is to compare: the next one goes on."""
 _PATIENCE_S: Final = 60.0
 _TOLD: Final = 200
@@ -62,10 +62,15 @@ class Reconciliation:
 
     async def run(self, interval_s: float) -> None:
         """Look for ever."""
+        compared, pause_s = 0, interval_s
         while True:
-            await asyncio.sleep(interval_s)
+            await asyncio.sleep(pause_s)
+            pause_s = interval_s
             try:
-                await self.look(None)
+                report = await self.look(None)
+                if report.behind and report.events_seq > compared:
+                    pause_s = 0  # it reads faster than anybody writes, if it does not rest
+                compared = report.events_seq
             except PenstockError as error:
                 log().warning("reconciliation.postponed", code=error.code)
             except Exception as error:  # noqa: BLE001  the next look may succeed
@@ -120,15 +125,15 @@ class Reconciliation:
 
     async def _read_log(self, compared: int, until: int) -> tuple[int, list[Difference]]:
         batch: list[StoredMessage] = []
-        read = 0
+        enough_s = self._clock.monotonic_s() + _READING_S
         async with contextlib.aclosing(self._log.facts(until, compared)) as logged:
             async for message in logged:
                 batch.append(message)
-                read += 1
                 if len(batch) < _FACTS_AT_ONCE:
                     continue
                 compared, found = await self._compare(batch, compared, message.sequence)
-                if found or compared < message.sequence or read >= _FACTS_PER_LOOK:
+                late = self._clock.monotonic_s() > enough_s
+                if found or late or compared < message.sequence:
                     return compared, found
                 batch = []
         return await self._compare(batch, compared, until)
