@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from penstock_billing.adapters.postgres_roles import TenantPostgres
 from penstock_billing.ports.reads import Group, Place, Window
 from penstock_shared.contracts.usage_queries import BucketWidth, QueryUsage, UsageGroup, UsageSums
-from penstock_shared.runtime.postgres import Postgres
+from penstock_shared.runtime.postgres import Postgres, translated
 
 _COLUMNS: Final = {
     UsageGroup.TENANT: "tenant",
@@ -52,14 +54,40 @@ class PostgresUsageReads:
         self._platform = platform
 
     async def groups(self, query: QueryUsage, window: Window, most: int) -> Sequence[Group]:
-        """The first `most` groups in the window, in the order of their places."""
-        statement, values = _statement(query, window, most)
-        if query.tenant is None:
-            rows = await self._platform.fetch(statement, *values)
-        else:
-            async with self._tenants.of(query.tenant) as connection:
-                rows = await connection.fetch(statement, *values)
-        return [_group(row) for row in rows]
+        """The first `most` groups in the window, in the order of their places, at one moment."""
+        found: list[Group] = []
+        async with self._connection(query.tenant) as connection:
+            for part in _parts(query, window):
+                statement, values = _statement(query, part, most - len(found))
+                found += map(_group, await connection.fetch(statement, *values))
+                if len(found) == most:
+                    break
+        return found
+
+    @contextlib.asynccontextmanager
+    async def _connection(self, tenant: str | None) -> AsyncIterator[Any]:
+        if tenant is not None:
+            async with self._tenants.of(tenant) as connection:
+                yield connection
+            return
+        with translated():
+            async with (
+                self._platform.acquire() as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                yield connection
+
+
+def _parts(query: QueryUsage, window: Window) -> Iterator[Window]:
+    """The window, a day at a time where rows may be many: a page that is full reads no further."""
+    if _model(query) is _DAYS:
+        yield window
+        return
+    start, after = window.start, window.after
+    while start < window.end:
+        end = min(window.end, start + timedelta(days=1))
+        yield Window(start, end, after)
+        start, after = end, None
 
 
 def _statement(query: QueryUsage, window: Window, most: int) -> tuple[str, list[Any]]:
