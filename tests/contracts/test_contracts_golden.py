@@ -27,19 +27,24 @@ from penstock_shared.contracts.accounts import (
     IdentityProvider,
     KeyRecord,
     Role,
+    SuspensionReason,
     TenantRecord,
     TenantStatus,
 )
 from penstock_shared.contracts.audit import AuditCheckpointed
 from penstock_shared.contracts.billing_facts import (
+    ChargesAdjusted,
+    CreditGranted,
     InvoiceIssued,
     PaymentFailed,
     PaymentRefunded,
     PaymentSucceeded,
     PlanAssigned,
     PlanPublished,
+    QuotaReached,
     StandingChanged,
 )
+from penstock_shared.contracts.credits import AdjustmentMade, CreditGrant, CreditKind
 from penstock_shared.contracts.dead import DeadLetter
 from penstock_shared.contracts.errors import ErrorBody, ErrorReply
 from penstock_shared.contracts.feedback import FeedbackGiven, GiveFeedback, ResponseFeedback
@@ -358,6 +363,15 @@ CONTRACTS: Final[dict[str, BaseModel]] = {
             ),
         )
     ),
+    "tenant.suspended.v1": TenantRecord(
+        tenant="acme",
+        name="Acme",
+        status=TenantStatus.SUSPENDED,
+        suspended_reason=SuspensionReason.PAST_DUE,
+        quotas=(Quota(unit=QuotaUnit.TOKENS, period=QuotaPeriod.DAY, limit=1_000, soft=True),),
+        limited_from=NOW.date(),
+        created_at=NOW,
+    ),
     "tenant.quotas.v1": TENANT.model_copy(
         update={"quotas": (Quota(unit=QuotaUnit.TOKENS, period=QuotaPeriod.MONTH, limit=10**6),)}
     ),
@@ -472,6 +486,41 @@ CONTRACTS: Final[dict[str, BaseModel]] = {
         due_microusd=6_000,
         events_seq=42,
         issued_at=NOW,
+    ),
+    "billing.credit_granted.v1": CreditGranted(
+        tenant="acme",
+        grant=CreditGrant(
+            grant_id=REQUEST,
+            tenant="acme",
+            kind=CreditKind.PREPAID,
+            microusd=5_000_000,
+            spent_microusd=0,
+            expired_microusd=0,
+            priority=100,
+            expires_on=NOW.date(),
+            reference="order 17",
+            granted_at=NOW,
+        ),
+    ),
+    "billing.charges_adjusted.v1": ChargesAdjusted(
+        tenant="acme",
+        adjustment=AdjustmentMade(
+            tenant="acme",
+            month="2026-11",
+            microusd=-40,
+            reason="outage on the 3rd",
+            reference="case 9",
+            made_at=NOW,
+        ),
+    ),
+    "billing.quota_reached.v1": QuotaReached(
+        tenant="acme",
+        quota=Quota(unit=QuotaUnit.TOKENS, period=QuotaPeriod.DAY, limit=1_000, soft=True),
+        percent=80,
+        settled=801,
+        begins_on=NOW.date(),
+        resets_at=NOW + timedelta(days=1),
+        reached_at=NOW,
     ),
     "billing.plan_published.v1": PlanPublished(tenant="platform", version=PLAN),
     "billing.plan_assigned.v1": PlanAssigned(
