@@ -153,12 +153,16 @@ async def test_a_payment_never_lifts_an_operators_suspension(rig: PaymentRig) ->
 
 
 async def test_an_operator_can_be_more_patient(rig: PaymentRig) -> None:
-    """Grace that is extended lets a suspended tenant in again until then; then it is suspended."""
+    """Extended grace lets a suspended tenant in again until then; merely resuming it does not."""
     rig.provider.outcome = FAILED
     await rig.issue(2_000_000)
     for _ in range(15):
         await rig.collector.look()
         rig.clock.advance(days=1)
+    await rig.collector.look()
+    assert (await rig.record()).status is TenantStatus.SUSPENDED
+    resumed = {"status": TenantStatus.ACTIVE, "suspended_reason": None}
+    await rig.change((await rig.record()).model_copy(update=resumed))
     await rig.collector.look()
     assert (await rig.record()).status is TenantStatus.SUSPENDED
     until = rig.clock.at + timedelta(days=5)
@@ -172,7 +176,7 @@ async def test_an_operator_can_be_more_patient(rig: PaymentRig) -> None:
     assert await rig.standings() == ["past_due", "grace", "suspended", "grace", "suspended"]
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 async def test_notices_in_any_order_twice_and_late_end_in_the_same(
     rig: PaymentRig, seed: int
 ) -> None:

@@ -12,6 +12,7 @@ from penstock_billing.adapters.postgres_ledger import post
 from penstock_billing.ports.ledger import Transfer
 from penstock_billing.ports.payment_book import (
     Collection,
+    Debtor,
     Payment,
     PaymentTransaction,
     Refund,
@@ -106,11 +107,16 @@ _CLAIM_PAYMENTS: Final = _CLAIM.format(
     key="payment_id", table="payments", alias="p", rows=_PAYMENTS
 )
 _CLAIM_REFUNDS: Final = _CLAIM.format(key="refund_id", table="refunds", alias="r", rows=_REFUNDS)
-_TO_BE_JUDGED: Final = """
-select tenant from billing.collections where failing_since is not null and paid_cents < cents
-union
-select tenant from billing.standings where standing in ('past_due', 'grace', 'suspended')
-order by 1"""
+_DEBTORS: Final = """
+select tenant, t.status, s.standing, s.failing_since, s.extended_until, s.changed_at,
+       f.first_failure
+from billing.tenants t
+left join billing.standings s using (tenant)
+left join (
+    select tenant, min(failing_since) as first_failure from billing.collections
+    where failing_since is not null and paid_cents < cents group by tenant) as f using (tenant)
+where f.first_failure is not null or s.standing in ('past_due', 'grace', 'suspended')
+order by tenant"""
 _LIST_COLLECTIONS: Final = """
 select tenant, to_char(period, 'YYYY-MM') as month, due_microusd, carried_in_microusd, cents,
        carried_microusd, paid_cents, failing_since, next_try_at
@@ -162,9 +168,17 @@ class PostgresPayments:
         rows = await self._postgres.fetch(_PAYMENT_OF, provider.value, reference)
         return _payment(rows[0]) if rows else None
 
-    async def to_be_judged(self) -> list[str]:
-        """Tenants that owe, or are not in good standing."""
-        return [row["tenant"] for row in await self._postgres.fetch(_TO_BE_JUDGED)]
+    async def debtors(self) -> list[Debtor]:
+        """Tenants that could not be collected from, or are not in good standing."""
+        return [
+            Debtor(
+                tenant=row["tenant"],
+                situation=Situation() if row["standing"] is None else _situation(row),
+                failing_since=row["first_failure"],
+                is_active=row["status"] == "active",
+            )
+            for row in await self._postgres.fetch(_DEBTORS)
+        ]
 
     async def situations(self, tenant: str | None) -> list[tuple[str, Situation]]:
         """As written, of one tenant or of all that have one."""

@@ -91,8 +91,7 @@ class Collector:
                     await self.begin(tenant, period)
             await self._advance()
         await self._advance()
-        for tenant in await self._book.to_be_judged():
-            await self._settling.standing(tenant)
+        await self._settling.standings()
         await self._relay.flush()
 
     async def begin(self, tenant: str, period: date) -> None:

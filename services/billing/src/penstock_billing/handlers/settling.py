@@ -33,7 +33,7 @@ from penstock_shared.contracts.billing_facts import (
     StandingChanged,
 )
 from penstock_shared.contracts.invoices import MICROUSD_PER_CENT
-from penstock_shared.contracts.payments import PaymentProgress
+from penstock_shared.contracts.payments import PaymentProgress, Standing
 from penstock_shared.runtime.telemetry import log
 
 NewAct = Callable[[], Act]
@@ -67,11 +67,16 @@ class Settling:
             known = replace(state, refund_id=refund.refund_id)
             await self._refund(transaction, refund.payment, known, act)
 
-    async def standing(self, tenant: str) -> None:
-        """What the passing of time has made of a tenant's standing. Raises UnavailableError."""
-        async with self._book.transaction() as transaction:
-            record = await transaction.lock_tenant(tenant)
-            await self.judge(transaction, record, self.new_act())
+    async def standings(self) -> None:
+        """What the passing of time has made of everybody's standing. Raises UnavailableError."""
+        act = self.new_act()
+        for debtor in await self._book.debtors():
+            now = situation(debtor.situation, debtor.failing_since, self._terms, act.at)
+            let_in = debtor.is_active and now.standing is Standing.SUSPENDED
+            if now is not debtor.situation or let_in:
+                async with self._book.transaction() as transaction:
+                    record = await transaction.lock_tenant(debtor.tenant)
+                    await self.judge(transaction, record, act)
 
     async def judge(
         self, transaction: PaymentTransaction, record: TenantRecord, act: Act

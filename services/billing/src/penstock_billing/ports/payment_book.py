@@ -79,6 +79,18 @@ class Situation:
     changed_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Debtor:
+    """A tenant whose standing may have changed by the passing of time."""
+
+    tenant: str
+    situation: Situation
+    """As it was written last."""
+    failing_since: datetime | None
+    is_active: bool
+    """Whether anything is accepted from it."""
+
+
 class PaymentTransaction(Protocol):
     """Changes that take effect together. It begins with `lock_tenant`: one at a time of each."""
 
@@ -174,8 +186,8 @@ class PaymentBook(Protocol):
         """The latest attempt that has this id at the provider, or a refund that has it."""
         ...
 
-    async def to_be_judged(self) -> list[str]:
-        """Tenants that owe, or are not in good standing."""
+    async def debtors(self) -> list[Debtor]:
+        """Tenants that could not be collected from, or are not in good standing."""
         ...
 
     async def situations(self, tenant: str | None) -> list[tuple[str, Situation]]:
