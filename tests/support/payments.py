@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, SecretStr
 
@@ -36,6 +36,7 @@ from penstock_shared.contracts.errors import NotFoundError, UnavailableError
 from penstock_shared.runtime.clock import IdSource
 from penstock_shared.runtime.postgres import Postgres
 
+S = TypeVar("S", PaymentState, RefundState)
 JULY = date(2026, 7, 1)
 ISSUED_AT = datetime(2026, 8, 1, 3, tzinfo=UTC)
 TERMS = DunningTerms(grace_after=timedelta(days=7), suspend_after=timedelta(days=14))
@@ -129,7 +130,7 @@ class BookedProvider:
             msg = "the provider does not answer"
             raise UnavailableError(msg)
 
-    def _told(self, state: Any) -> Any:
+    def _told(self, state: S) -> S:
         if self.loses_answers:
             self.loses_answers -= 1
             msg = "the answer was lost"
