@@ -11,6 +11,7 @@ import contextlib
 import os
 import random
 import secrets
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -102,7 +103,7 @@ class Books:
         self.used[fact.tenant] += cost_microusd(fact.usage, fact.price)
 
     async def live(self, moment: str, at: int, pattern: str, *, victim: int = 0) -> bool:
-        """One life of billing with something to do; whether it ended before its time."""
+        """One life of billing with something to do; whether it was killed."""
         process = self.process(moment, at, victim, pattern)
         await self.use(self.rng.randrange(2, 9))
         await process.start()
@@ -111,10 +112,8 @@ class Books:
         await asyncio.wait({died, done}, return_when=asyncio.FIRST_COMPLETED)
         done.cancel()
         await asyncio.gather(done, return_exceptions=True)
-        early = died.done()
         await process.stop()
-        await died
-        return early
+        return await died == signal.SIGKILL
 
     async def _done(self) -> None:
         """There is hardly anything left to die of."""
