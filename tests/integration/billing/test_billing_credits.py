@@ -267,6 +267,10 @@ async def test_a_month_waits_for_what_is_held_in_it(rig: QuotaRig) -> None:
         (made.grant_id, 45, 55)
     ]
     assert await left(rig) == 0
+    (row,) = await rig.postgres.fetch(
+        "select sum(credit - debit) as there from billing.balances where account = 'credits'"
+    )
+    assert row["there"] == 0
 
 
 async def test_closed_months_have_taken_theirs(rig: QuotaRig) -> None:

@@ -254,8 +254,8 @@ begin
 end $$;
 
 -- For routers: reserve for every request in `asked`, as far as it fits into all hard quotas of its
--- tenant, its plan's included, and into the credit of a prepaid one; returns those that do not, each
--- with everything that is in the way. `asked` is a list of {tenant, day, wanted: [reservations]}
+-- tenant, those of its plan among them, and into what a prepaid one has; returns those that do not,
+-- each with everything that is in the way: a quota, or `credit`. `asked` is a list of {tenant, day, wanted: [reservations]}
 -- with each request once. Asking again changes nothing, and a request of which usage is known needs
 -- no reservation any more.
 --
