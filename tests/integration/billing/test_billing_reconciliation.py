@@ -101,6 +101,21 @@ async def test_nothing_differs_where_nothing_is_wrong(
     assert (await reconcile(operator)).differences == ()
 
 
+async def test_what_lies_in_dead_needs_no_row(
+    books: asyncpg.Connection, operator: Operator
+) -> None:
+    """A fact that can be read and not be stored: it ended at a time that no database knows."""
+    await use_something(operator, 10)
+    fact = terminal(routed_at=NOW)
+    never = fact.model_dump_json(exclude={"ended_at"})[:-1]
+    never += ', "ended_at": "9999-12-31T23:59:59-12:00"}'
+    await operator.publish_raw(subjects.request_event("acme", fact.request_id), never.encode())
+    report = await reconcile(operator)
+    assert (report.differences, report.behind) == ((), 0)
+    stored = "select count(*) from billing.usage where request_id = $1"
+    assert await books.fetchval(stored, fact.request_id) == 0
+
+
 async def test_it_goes_on_where_it_ended(
     books: asyncpg.Connection, operator: Operator, broker: Broker
 ) -> None:
@@ -125,7 +140,7 @@ select tenant, period, '{kind}', 'receivable', '{credit}', 7, 'nothing'
 from billing.balances limit 1"""
 _ONE_ROW = "where event_seq = (select event_seq from billing.usage order by 1 offset {n} limit 1)"
 WRONG = (
-    ("delete from billing.usage " + _ONE_ROW.format(n=0), Check.FACTS, "rows (see DEAD)"),
+    ("delete from billing.usage " + _ONE_ROW.format(n=0), Check.FACTS, "attempt 1: rows"),
     (
         """
         insert into billing.usage (tenant, request_id, attempt, event_seq, model, key_id, status,

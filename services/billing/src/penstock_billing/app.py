@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from penstock_billing.adapters.braintree_client import BraintreeAccount, BraintreeClient
 from penstock_billing.adapters.braintree_gateway import BraintreeGateway
 from penstock_billing.adapters.nats_buckets import NatsAccountBuckets
+from penstock_billing.adapters.nats_dead_facts import NatsDeadFacts
 from penstock_billing.adapters.nats_event_log import NatsEventLog
 from penstock_billing.adapters.nats_models import NatsModels
 from penstock_billing.adapters.nats_position import NatsEventPosition
@@ -185,6 +186,7 @@ class App:
         reconciliation = Reconciliation(
             PostgresReconciliation(postgres),
             NatsEventLog(broker),
+            NatsDeadFacts(broker),
             NatsEventPosition(broker),
             self._clock,
         )

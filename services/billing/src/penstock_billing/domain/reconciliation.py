@@ -58,7 +58,7 @@ def compare_facts(
         row = by_identity.get(fact[:3])
         if row is None:
             yield from _of(fact, fact.accepted_at.date()).differs(
-                Check.FACTS, f"{_named(fact)}: rows (see DEAD)", 1, 0
+                Check.FACTS, f"{_named(fact)}: rows", 1, 0
             )
         elif row.usage.event_seq == fact.event_seq:
             yield from _compare_row(fact, row)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date, timedelta
 from typing import Final
 
@@ -25,8 +25,14 @@ from penstock_billing.domain.reconciliation import (
 )
 from penstock_billing.handlers.commands import Verb, parse_command
 from penstock_billing.ports.rebuild import EventLog
-from penstock_billing.ports.reconciliation import MonthSums, ReconciliationBook, Snapshot
+from penstock_billing.ports.reconciliation import (
+    DeadFacts,
+    MonthSums,
+    ReconciliationBook,
+    Snapshot,
+)
 from penstock_billing.ports.usage import EventPosition, MeteredUsage
+from penstock_shared.contracts.dead import dead_id
 from penstock_shared.contracts.errors import PenstockError, SchemaError, UnavailableError
 from penstock_shared.contracts.invoices import first_day
 from penstock_shared.contracts.reconciliation import (
@@ -35,6 +41,7 @@ from penstock_shared.contracts.reconciliation import (
     Reconcile,
     ReconciliationReport,
 )
+from penstock_shared.contracts.streams import EVENTS
 from penstock_shared.runtime.broker import StoredMessage
 from penstock_shared.runtime.clock import Clock
 from penstock_shared.runtime.telemetry import log
@@ -52,10 +59,16 @@ class Reconciliation:
     """Compares on a schedule, and when an operator asks."""
 
     def __init__(
-        self, book: ReconciliationBook, event_log: EventLog, position: EventPosition, clock: Clock
+        self,
+        book: ReconciliationBook,
+        event_log: EventLog,
+        dead: DeadFacts,
+        position: EventPosition,
+        clock: Clock,
     ) -> None:
         self._book = book
         self._log = event_log
+        self._dead = dead
         self._position = position
         self._clock = clock
         self.verbs: dict[str, Verb] = {"reconcile": self._reconcile}
@@ -148,8 +161,18 @@ class Reconciliation:
         rows = [*await self._book.rows_of(facts), *await self._book.rows_between(after, until)]
         found = list(compare_facts(facts, rows, after, until))
         if found:
+            facts = await self._without_dead(facts, {one.tenant for one in found})
+            found = list(compare_facts(facts, rows, after, until))
+        if found:
             return after, [] if await self._book.rebuilding() else found
         return (until if await self._book.advance(after, until) else after), []
+
+    async def _without_dead(
+        self, facts: Sequence[MeteredUsage], tenants: Collection[str]
+    ) -> list[MeteredUsage]:
+        """Without those that could be read and not be stored: they lie in DEAD."""
+        dead = {letter for tenant in tenants for letter in await self._dead.letters(tenant)}
+        return [fact for fact in facts if dead_id(EVENTS, fact.event_seq) not in dead]
 
 
 async def _compare_open(snapshot: Snapshot, months: Sequence[MonthSums]) -> list[Difference]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import date
@@ -12,6 +12,14 @@ from penstock_billing.ports.credits import Grant
 from penstock_billing.ports.invoices import MonthRecords
 from penstock_billing.ports.ledger import Account
 from penstock_billing.ports.usage import MeteredUsage
+
+
+class DeadFacts(Protocol):
+    """Facts that could not be metered."""
+
+    async def letters(self, tenant: str) -> Collection[str]:
+        """The ids (`dead_id`) of the tenant's that lie in DEAD. May raise UnavailableError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
