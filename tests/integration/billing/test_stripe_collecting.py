@@ -222,6 +222,22 @@ async def test_a_decline_is_tried_once_for_each_payment(rig: StripeRig) -> None:
     assert len(list(rig.fake.account.store.all("charge"))) == 2
 
 
+async def test_a_payment_method_that_was_taken_away_is_a_failure_of_the_tenants(
+    rig: StripeRig,
+) -> None:
+    """Not ours: else nobody who takes the card away would ever be past due."""
+    await metered(rig, 90 * CENT)
+    cents = await close(rig, (LineKind.USAGE, 90 * CENT))
+    attempt = charge(await payer(rig), cents)
+    await rig.connection.client.v1.payment_methods.detach_async(attempt.payer.method)
+    for _ in range(2):
+        state = await rig.gateway.collect(attempt)
+        assert (state.status, state.cents) == (PaymentStatus.FAILED, 90)
+        assert state.failure
+    again = charge(await payer(rig), cents)
+    assert (await rig.gateway.collect(again)).status is PaymentStatus.SUCCEEDED
+
+
 async def test_money_is_given_back_once(rig: StripeRig) -> None:
     """A refund has our id; more than was paid is refused; the notice of one finds its invoice."""
     await metered(rig, 500 * CENT)

@@ -81,7 +81,7 @@ async def port(postgres_dsn: str) -> AsyncIterator[Port]:
             special = dict.fromkeys(METER_ERRORS, rig.meter_errors())
             others = {Provider.STRIPE: about}
             notices = NoticeDesk(rig.inbox, special, others, desk.arrived, rig.clock)
-            app = create_webhook_app(desk, frozenset({Provider.STRIPE}))
+            app = create_webhook_app(desk, frozenset({Provider.STRIPE}), body_within_s=0.5)
             server = HttpServer(app, "127.0.0.1", 0)
             await server.start()
             url = f"http://127.0.0.1:{server.port}/webhooks/stripe"
@@ -146,17 +146,21 @@ async def test_the_very_same_delivery_again_is_refused_another_one_is_a_copy(por
     assert [notice.reference for notice in port.heard.notices] == ["in_1"]
 
 
-async def test_a_sender_who_stops_midway_has_no_effect(port: Port) -> None:
+async def test_a_sender_who_stops_midway_or_goes_has_no_effect(port: Port) -> None:
     """A body that never ends is not waited for by anybody else."""
     host, _, number = port.url.partition("//")[2].partition("/")[0].partition(":")
     head = b"POST /webhooks/stripe HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{"
     before = counted("webhook_incomplete")
     with socket.create_connection((host, int(number))) as sender:
         sender.sendall(head)
+        answer = await asyncio.to_thread(sender.recv, 4_096)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+    with socket.create_connection((host, int(number))) as sender:
+        sender.sendall(head)
         assert (await port.post(paid(), **port.signed(paid()))).status_code == 200
 
     async def noticed() -> bool:
-        return counted("webhook_incomplete") == before + 1
+        return counted("webhook_incomplete") == before + 2
 
     await eventually(noticed)
     assert await port.stored() == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
@@ -94,10 +95,14 @@ class StripeGateway:
             invoice = await self._invoices.find(charge.payer.customer, charge.number, charge.period)
         if invoice is None or invoice["status"] == "draft":
             invoice = await self._issue(charge, invoice)
+        failure = None
         if invoice["status"] == "open":
             with translated():
-                invoice = await self._invoices.pay(invoice, charge)
-        return await self._state(invoice)
+                invoice, failure = await self._invoices.pay(invoice, charge)
+        state = await self._state(invoice)
+        if failure is None:
+            return state
+        return replace(state, status=PaymentStatus.FAILED, failure=failure)
 
     async def refetch(self, reference: str) -> PaymentState:
         """How a payment stands now, with its refunds."""

@@ -107,8 +107,10 @@ class StripeInvoices:
         done = await self._v1.invoices.finalize_invoice_async(draft["id"], {"auto_advance": False})
         return _typed(plain(done))
 
-    async def pay(self, invoice: dict[str, Any], charge: Charge) -> dict[str, Any]:
-        """Try it, once for each payment id.
+    async def pay(
+        self, invoice: dict[str, Any], charge: Charge
+    ) -> tuple[dict[str, Any], str | None]:
+        """Try it, once for each payment id; with why it could not even be tried.
 
         The invoice says for which payment it was tried last, and which charge was its last before
         that: another charge since then is the one that was made. Stripe pays no invoice twice.
@@ -122,15 +124,20 @@ class StripeInvoices:
             mark = {_PAYMENT: charge.payment_id, _BEFORE: last}
             await self._v1.invoices.update_async(invoice["id"], {"metadata": mark})
         elif metadata.get(_BEFORE) != last:
-            return invoice
+            return invoice, None
         try:
             paid = await self._v1.invoices.pay_async(
                 invoice["id"], {"payment_method": charge.payer.method, "off_session": True}
             )
         except stripe.CardError as error:  # a decline: the invoice stays open, and says why
             log().info("stripe.declined", invoice=invoice["id"], code=error.code)
-            return _typed(plain(await self._v1.invoices.retrieve_async(invoice["id"])))
-        return _typed(plain(paid))
+            return _typed(plain(await self._v1.invoices.retrieve_async(invoice["id"]))), None
+        except stripe.InvalidRequestError as error:
+            if error.param != "payment_method":
+                raise
+            # Taken away at Stripe: it is the tenant's to give another one.
+            return invoice, error.code or "payment_method_refused"
+        return _typed(plain(paid)), None
 
     async def intent(self, invoice_id: str) -> dict[str, Any] | None:
         """What moves an invoice's money (docs.stripe.com/api/invoice-payment).

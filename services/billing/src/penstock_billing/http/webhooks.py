@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from typing import Final, Protocol
@@ -26,8 +27,11 @@ from penstock_shared.runtime.telemetry import log
 
 MAX_BODY_BYTES: Final = 256 * 1024
 """Providers' events have some kilobytes; nobody else shall make us read more."""
+BODY_WITHIN_S: Final = 10.0
 _SIGNATURE_HEADERS: Final = {Provider.STRIPE: "stripe-signature"}
 """What no two deliveries share. Braintree signs the notification, not the delivery."""
+
+_INCOMPLETE: Final = "The body did not come, or not in time."
 
 
 class Deliveries(Protocol):
@@ -40,24 +44,33 @@ class Deliveries(Protocol):
         ...
 
 
-def create_webhook_app(desk: Deliveries, providers: frozenset[Provider]) -> Starlette:
+def create_webhook_app(
+    desk: Deliveries, providers: frozenset[Provider], body_within_s: float = BODY_WITHIN_S
+) -> Starlette:
     """The port's application: an address for each provider that is configured."""
 
     def address(provider: Provider) -> Route:
         async def receive(request: Request) -> Response:
-            return await _receive(desk, provider, request)
+            return await _receive(desk, provider, request, body_within_s)
 
         return Route(f"/webhooks/{provider.value}", receive, methods=["POST"])
 
     return Starlette(routes=[address(provider) for provider in sorted(providers)])
 
 
-async def _receive(desk: Deliveries, provider: Provider, request: Request) -> Response:
+async def _receive(
+    desk: Deliveries, provider: Provider, request: Request, body_within_s: float
+) -> Response:
     try:
-        body = await _read(request, provider)
+        async with asyncio.timeout(body_within_s):
+            body = await _read(request)
         signature = request.headers.get(_SIGNATURE_HEADERS.get(provider, ""))
         digest = None if signature is None else hashlib.sha256(signature.encode()).hexdigest()
         await desk.on_delivery(provider, request.headers, body, digest)
+    except (TimeoutError, ClientDisconnect):
+        return _unread(provider, PermanentError(_INCOMPLETE, code="webhook_incomplete"))
+    except TooLargeError as error:
+        return _unread(provider, error)
     except PenstockError as error:
         return _refused(error)
     except Exception as error:  # noqa: BLE001  the provider delivers again; the log says why
@@ -66,26 +79,25 @@ async def _receive(desk: Deliveries, provider: Provider, request: Request) -> Re
     return JSONResponse({"received": True})
 
 
-async def _read(request: Request, provider: Provider) -> bytes:
+async def _read(request: Request) -> bytes:
     """The body, as far as it may be long.
 
     Raises:
         TooLargeError: it is longer; the rest is not read.
-        PermanentError: its sender went away.
+        ClientDisconnect: its sender went away.
     """
     body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                metrics.WEBHOOKS.labels(provider.value, "webhook_too_large").inc()
-                msg = f"The body is over {MAX_BODY_BYTES} bytes."
-                raise TooLargeError(msg, code="webhook_too_large")
-    except ClientDisconnect as error:
-        metrics.WEBHOOKS.labels(provider.value, "webhook_incomplete").inc()
-        msg = "The body ended before it was complete."
-        raise PermanentError(msg, code="webhook_incomplete") from error
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            msg = f"The body is over {MAX_BODY_BYTES} bytes."
+            raise TooLargeError(msg, code="webhook_too_large")
     return bytes(body)
+
+
+def _unread(provider: Provider, error: PermanentError) -> Response:
+    metrics.WEBHOOKS.labels(provider.value, error.code).inc()
+    return _refused(error)
 
 
 def _refused(error: PenstockError) -> Response:
