@@ -12,8 +12,16 @@ from datetime import date, timedelta
 import pytest
 from tests.support.payments import JULY, PaymentRig, payment_rig
 
+from penstock_billing.handlers import collecting
 from penstock_billing.ports.payment_book import PaymentTransaction
-from penstock_billing.ports.payments import Notice, PaymentStatus, Provider, RefundState
+from penstock_billing.ports.payments import (
+    Charge,
+    Notice,
+    PaymentState,
+    PaymentStatus,
+    Provider,
+    RefundState,
+)
 from penstock_shared.contracts.accounts import SuspensionReason, TenantStatus
 from penstock_shared.contracts.errors import ConflictError, NotFoundError, UnavailableError
 from penstock_shared.contracts.payments import PaymentList, Standing, StandingRecord
@@ -312,3 +320,29 @@ async def test_postgres_away_at_any_step_costs_no_second_payment(
         rig.clock.advance(minutes=3)
     assert [state.cents for state in rig.provider.payments.values()] == [300]
     assert await rig.balance("payments") == 3_000_000
+
+
+async def test_a_provider_that_hangs_holds_nothing_up(
+    rig: PaymentRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look goes on; the attempt is asked for again once its claim has ended, and is one."""
+    await rig.tenant("globex")
+    await rig.issue(1_000_000)
+    await rig.issue(2_000_000, tenant="globex")
+    collect = rig.provider.collect
+
+    async def hang(charge: Charge) -> PaymentState:
+        state = await collect(charge)
+        if charge.payer.tenant == "acme":
+            await asyncio.Event().wait()
+        return state
+
+    monkeypatch.setattr(collecting, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(rig.provider, "collect", hang)
+    await rig.collector.look()
+    assert await rig.balance("payments") == 2_000_000
+    monkeypatch.undo()
+    rig.clock.advance(minutes=3)
+    await rig.collector.look()
+    assert await rig.balance("payments") == 3_000_000
+    assert len(rig.provider.payments) == 2

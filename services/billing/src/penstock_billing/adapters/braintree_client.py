@@ -16,7 +16,8 @@ from pydantic import SecretStr
 
 from penstock_shared.contracts.errors import NotFoundError, PermanentError, UnavailableError
 
-_THREADS: Final = 8
+_THREADS: Final = 16
+"""More than are collected at once: a notice or a new payer does not wait for a slow sale."""
 _REFUSED: Final = (
     exceptions.authentication_error.AuthenticationError,
     exceptions.authorization_error.AuthorizationError,
@@ -37,8 +38,9 @@ class BraintreeAccount:
     private_key: SecretStr
     merchant_account_id: str | None = None
     """One that settles in US dollars; None: the default one does."""
-    timeout_s: float = 30
-    """Of one call: what takes longer is looked up by its order id when it is asked for again."""
+    timeout_s: float = 20
+    """To connect, and between bytes of the answer. What takes longer is looked up by its order id
+    when it is asked for again."""
     url: str | None = None
     """Another server that speaks Braintree's protocol, for tests: `http://127.0.0.1:3000`."""
 

@@ -37,6 +37,10 @@ from penstock_shared.runtime.telemetry import log
 _AT_ONCE: Final = 8
 """Calls to providers on their way: Braintree's each hold a thread."""
 
+_PATIENCE_S: Final = 60
+"""With a provider: the call that is on its way then ends within the claim (`CLAIM`), so that
+nobody sells what somebody else is only about to sell."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -157,10 +161,12 @@ class Collector:
     ) -> T | None:
         """The provider's answer; None: there is none yet, and the row's claim says when to ask."""
         try:
-            return await ask(self._gateway(provider))
-        except TransientError as error:
+            async with asyncio.timeout(_PATIENCE_S):
+                return await ask(self._gateway(provider))
+        except (TransientError, TimeoutError) as error:
             counter.labels(provider.value, "unanswered").inc()
-            log().warning("provider.unanswered", id=row_id, code=error.code)
+            code = getattr(error, "code", "too_slow")
+            log().warning("provider.unanswered", id=row_id, code=code)
         except PermanentError as error:
             # Wrong keys or a bug of ours: no reason to hold it against the tenant.
             counter.labels(provider.value, "refused").inc()
