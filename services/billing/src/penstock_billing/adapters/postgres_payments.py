@@ -89,7 +89,7 @@ on conflict (tenant) do update set (standing, failing_since, extended_until, cha
 _DUE: Final = """
 select c.tenant, c.period
 from billing.collections c join billing.payers using (tenant)
-where c.next_try_at <= $1
+where c.next_try_at <= $1 and c.paid_cents < c.cents
   and not exists (select from billing.payments p
                   where (p.tenant, p.period) = (c.tenant, c.period)
                     and p.status in ('started', 'pending'))
