@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -144,18 +145,24 @@ async def test_more_requests_than_the_rate_are_refused(
 async def test_a_meter_takes_one_call_at_a_time_of_a_customer(
     fake: StripeFake, client: stripe.StripeClient
 ) -> None:
-    """As recording-usage-api has it, "one concurrent call per customer per meter"; others may."""
+    """As recording-usage-api has it, "one concurrent call per customer per meter"; others may.
+
+    The limit is met before the endpoint runs: the same key serves for the second try.
+    """
     fake.front.service_s = 0.1
     await new_meter(client)
     customers = [(await client.v1.customers.create_async({})).id for _ in range(2)]
-    calls = [
-        client.v1.billing.meter_events.create_async(event(customer))
-        for customer in (*customers, customers[0])
-    ]
-    outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    refused = [one for one in outcomes if isinstance(one, stripe.RateLimitError)]
+    sent = [event(customer) for customer in (*customers, customers[0])]
+
+    async def send(number: int) -> Any:
+        options: Any = {"idempotency_key": str(number)}
+        return await client.v1.billing.meter_events.create_async(sent[number], options)
+
+    outcomes = await asyncio.gather(*map(send, range(3)), return_exceptions=True)
+    refused = [n for n, one in enumerate(outcomes) if isinstance(one, stripe.RateLimitError)]
     assert len(refused) == 1
-    assert len(outcomes) - len(refused) == 2
+    assert refused != [1]
+    assert (await send(refused[0])).identifier == sent[refused[0]]["identifier"]
 
 
 def test_no_endpoint_takes_a_parameter_that_stripe_does_not_have(fake: StripeFake) -> None:
