@@ -21,7 +21,13 @@ from penstock.services import (
 from penstock.settings import read_settings
 from penstock.supervision.ordering import start_waves
 
-ENVIRON = {"PATH": "/bin", "PENSTOCK_ADMIN_KEY": "inherited", "PENSTOCK_API_KEY": "psk_users"}
+ENVIRON = {
+    "PATH": "/bin",
+    "PENSTOCK_ADMIN_KEY": "inherited",
+    "PENSTOCK_API_KEY": "psk_users",
+    "PENSTOCK_STRIPE_API_KEY": "sk_test",
+    "PENSTOCK_BRAINTREE_PRIVATE_KEY": "secret",
+}
 
 
 @pytest.fixture
@@ -55,12 +61,14 @@ def test_billing_starts_first_and_the_rest_together(plan):
 
 
 def test_only_those_who_need_a_secret_get_it(environments):
-    """I8: the callout's seed is realtime's alone, the admin key realtime's and billing's."""
+    """I8: the callout's seed is realtime's, payment providers' keys billing's, the admin's both's."""
     with_seed = {n for n, env in environments.items() if "PENSTOCK_AUTH_CALLOUT_SEED" in env}
     with_admin = {n for n, env in environments.items() if "PENSTOCK_ADMIN_KEY" in env}
     assert with_seed == {"realtime"}
     assert with_admin == {"realtime", "billing"}
     assert environments["billing"]["PENSTOCK_ADMIN_KEY"] == "pad_admin"
+    for name in ("PENSTOCK_STRIPE_API_KEY", "PENSTOCK_BRAINTREE_PRIVATE_KEY"):
+        assert {n for n, env in environments.items() if name in env} == {"billing"}
     assert all("PENSTOCK_API_KEY" not in env for env in environments.values())
 
 

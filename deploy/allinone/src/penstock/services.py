@@ -22,6 +22,8 @@ _GRACE_S = {"worker": 20.0}
 # Longer than the services allow themselves (`PENSTOCK_DRAIN_GRACE_S`, 10 s by default).
 _DEFAULT_GRACE_S = 15.0
 HTTP_PORT_NAME = "http"
+# Whose keys move money: billing alone gets them.
+_PAYMENT_PROVIDERS = ("PENSTOCK_STRIPE_", "PENSTOCK_BRAINTREE_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,8 @@ def _own_environment(plan: ServicePlan, service: str) -> dict[str, str]:
         own["PENSTOCK_TUNING_DIR"] = str(make_private_directory(plan.data_dir.service("tuning")))
         own["PENSTOCK_MODEL_STORE"] = str(plan.data_dir.models)
         own["PENSTOCK_PROCESSORS"] = plan.environ.get("PENSTOCK_PROCESSORS", share)
+    if service == "billing":
+        own |= {n: v for n, v in plan.environ.items() if n.startswith(_PAYMENT_PROVIDERS)}
     if service in {"realtime", "billing"}:
         own["PENSTOCK_ADMIN_KEY"] = plan.admin_key
     if service == "realtime":
@@ -153,4 +157,8 @@ def _without_penstock_secrets(environ: Mapping[str, str]) -> dict[str, str]:
         "PENSTOCK_AUTH_CALLOUT_SEED",
         "PENSTOCK_NATS_SYS_URL",
     }
-    return {name: value for name, value in environ.items() if name not in restricted}
+    return {
+        name: value
+        for name, value in environ.items()
+        if name not in restricted and not name.startswith(_PAYMENT_PROVIDERS)
+    }
