@@ -21,6 +21,7 @@ from tests.support.router import model_record
 
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.account_commands import CreateTenant
+from penstock_shared.contracts.credits import CreditKind, GrantCredit
 from penstock_shared.contracts.plan_commands import AssignPlan, PublishPlan
 from penstock_shared.contracts.plans import Meter, PlanTerms, Tier, TieredCharge
 from penstock_shared.contracts.reconciliation import Check, Reconcile, ReconciliationReport
@@ -71,6 +72,10 @@ async def books(
         await operator.ask(subjects.billing("publish-plan"), publish)
         assign = AssignPlan(tenant="acme", plan="tiered")
         await operator.ask(subjects.billing("assign-plan"), assign)
+        grant = GrantCredit(
+            tenant="acme", kind=CreditKind.PREPAID, microusd=3_000_000, reference="bought"
+        )
+        await operator.ask(subjects.billing("grant-credit"), grant)
         connection = await asyncpg.connect(postgres_dsn)
         yield connection
         await connection.close()
@@ -181,9 +186,15 @@ WRONG = (
     (
         """
         alter table billing.transfers disable trigger append_only;
-        delete from billing.transfers where id = (select id from billing.transfers limit 1)""",
+        delete from billing.transfers
+        where id = (select id from billing.transfers where kind = 'usage' limit 1)""",
         Check.LEDGER,
         "the balance of receivable",
+    ),
+    (
+        "update billing.balances set credit = credit + 5 where account = 'credits'",
+        Check.LEDGER,
+        "credit that is left",
     ),
     (
         "update billing.balances set debit = debit + 5 where account = 'usage'",

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from penstock_billing.adapters.postgres_months import PostgresMonths
 from penstock_billing.ports.reconciliation import (
+    CreditLeft,
     Issued,
     MonthSums,
     OpenMonths,
@@ -101,6 +102,17 @@ select tenant, period,
        coalesce(sum(cents) filter (where ended_at is null), 0) as unsettled
 from billing.meter_pushes where period >= $1 group by 1, 2"""
 
+_CREDITS: Final = """
+select coalesce(g.tenant, b.tenant) as tenant, coalesce(g.microusd, 0) as granted_microusd,
+       coalesce(b.microusd, 0) as ledger_microusd
+from (select tenant, sum(microusd) - coalesce(sum((
+          select sum(u.microusd) from billing.grant_uses u where u.grant_id = grants.grant_id
+      )), 0) as microusd
+      from billing.grants group by tenant) g
+full join (select tenant, sum(credit - debit) as microusd from billing.balances
+           where account = 'credits' group by tenant) b using (tenant)
+order by 1"""
+
 
 class PostgresReconciliation:
     """A `ReconciliationBook`."""
@@ -177,6 +189,12 @@ class _Snapshot:
             pushes = Pushes(int(row["acknowledged"]), int(row["unsettled"]))
             self._month(row).pushes = pushes
         return [self._months[place] for place in sorted(self._months)]
+
+    async def credits(self) -> list[CreditLeft]:
+        return [
+            CreditLeft(row["tenant"], int(row["granted_microusd"]), int(row["ledger_microusd"]))
+            for row in await self._connection.fetch(_CREDITS)
+        ]
 
     async def open_months(self, tenant: str, period: date) -> OpenMonths | None:
         reader = PostgresMonths(self._connection, tenant)

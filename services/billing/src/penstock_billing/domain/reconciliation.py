@@ -9,7 +9,13 @@ from typing import Final
 
 from penstock_billing.domain.invoicing import draw_up, draw_up_last, postings
 from penstock_billing.ports.ledger import Account
-from penstock_billing.ports.reconciliation import MonthSums, OpenMonths, Sums, UsageFound
+from penstock_billing.ports.reconciliation import (
+    CreditLeft,
+    MonthSums,
+    OpenMonths,
+    Sums,
+    UsageFound,
+)
 from penstock_billing.ports.usage import MeteredUsage
 from penstock_shared.contracts.invoices import MICROUSD_PER_CENT
 from penstock_shared.contracts.reconciliation import Check, Difference
@@ -121,6 +127,13 @@ def compare_preview(
         )
     yield from _Place(first.tenant, first.period).differs(
         Check.INVOICE, "what the preview has due", charged, drawn.invoice.due_microusd
+    )
+
+
+def compare_credit(left: CreditLeft, period: date) -> Iterator[Difference]:
+    """What is left of a tenant's grants is what the ledger says, as of `period`."""
+    yield from _Place(left.tenant, period).differs(
+        Check.LEDGER, "credit that is left", left.ledger_microusd, left.granted_microusd
     )
 
 

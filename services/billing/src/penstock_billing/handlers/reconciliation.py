@@ -18,6 +18,7 @@ from penstock_billing.domain.announcements import Act
 from penstock_billing.domain.metering import METERED_TYPES, meter
 from penstock_billing.domain.plans import month_start
 from penstock_billing.domain.reconciliation import (
+    compare_credit,
     compare_facts,
     compare_month,
     compare_preview,
@@ -102,6 +103,8 @@ class Reconciliation:
         async with self._book.snapshot() as snapshot:
             months = await snapshot.months(since or month_start(present - _LOOKING_BACK))
             found += [one for month in months for one in compare_month(month)]
+            for left in await snapshot.credits():
+                found += compare_credit(left, present)
             found += await _compare_open(snapshot, months)
         _publish(found, compared, at.timestamp())
         found.sort(key=lambda one: one.explained is not None)

@@ -94,6 +94,17 @@ class MonthSums:
 
 
 @dataclass(frozen=True, slots=True)
+class CreditLeft:
+    """What a tenant may still use up."""
+
+    tenant: str
+    granted_microusd: int
+    """By its grants and their uses."""
+    ledger_microusd: int
+    """By the ledger's account of all months."""
+
+
+@dataclass(frozen=True, slots=True)
 class OpenMonths:
     """A tenant's open months, from which a preview is drawn up."""
 
@@ -107,6 +118,10 @@ class Snapshot(Protocol):
 
     async def months(self, since: date) -> list[MonthSums]:
         """Of every tenant that has anything in them, by tenant and month."""
+        ...
+
+    async def credits(self) -> list[CreditLeft]:
+        """Of every tenant that has had any."""
         ...
 
     async def open_months(self, tenant: str, period: date) -> OpenMonths | None:
