@@ -61,7 +61,7 @@ def test_billing_starts_first_and_the_rest_together(plan):
 
 
 def test_only_those_who_need_a_secret_get_it(environments):
-    """I8: the callout's seed is realtime's, payment providers' keys billing's, the admin's both's."""
+    """I8: the callout's seed is realtime's alone, payment providers' keys are billing's alone."""
     with_seed = {n for n, env in environments.items() if "PENSTOCK_AUTH_CALLOUT_SEED" in env}
     with_admin = {n for n, env in environments.items() if "PENSTOCK_ADMIN_KEY" in env}
     assert with_seed == {"realtime"}

@@ -89,6 +89,7 @@ def _named(error: stripe.StripeError) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def plain(value: Any) -> Any:
+def plain(answer: stripe.StripeObject) -> dict[str, Any]:
     """An answer of Stripe's as dictionaries and lists."""
-    return value.to_dict() if isinstance(value, stripe.StripeObject) else value
+    found: dict[str, Any] = answer.to_dict()
+    return found

@@ -52,37 +52,29 @@ class StripeInvoices:
         async for one in found.auto_paging_iter():
             invoice = plain(one)
             if invoice["metadata"].get(_NUMBER) == number:
-                return _typed(invoice)
+                return invoice
             cycle = invoice["billing_reason"] == "subscription_cycle"
             if cycle and invoice["status"] == "draft" and invoice["period_end"] == ends_at:
-                drafts.append(_typed(invoice))
+                drafts.append(invoice)
         return drafts[0] if drafts else None
 
     async def take(self, charge: Charge, draft: dict[str, Any] | None) -> dict[str, Any]:
         """The draft under our number, or a new one."""
         metadata = {_NUMBER: charge.number, TENANT: charge.payer.tenant}
         if draft is not None:
-            return _typed(
-                plain(
-                    await self._v1.invoices.update_async(
-                        draft["id"], {"metadata": metadata, "auto_advance": False}
-                    )
-                )
-            )
-        return _typed(
-            plain(
-                await self._v1.invoices.create_async(
-                    {
-                        "customer": charge.payer.customer,
-                        "currency": "usd",
-                        "auto_advance": False,
-                        "collection_method": "charge_automatically",
-                        "pending_invoice_items_behavior": "exclude",
-                        "metadata": metadata,
-                    }
-                )
-            )
+            ours: Any = {"metadata": metadata, "auto_advance": False}
+            return plain(await self._v1.invoices.update_async(draft["id"], ours))
+        made = await self._v1.invoices.create_async(
+            {
+                "customer": charge.payer.customer,
+                "currency": "usd",
+                "auto_advance": False,
+                "collection_method": "charge_automatically",
+                "pending_invoice_items_behavior": "exclude",
+                "metadata": metadata,
+            }
         )
+        return plain(made)
 
     async def fill(self, draft: dict[str, Any], ours: Invoice, cents: int, taken: int) -> None:
         """Bring the draft to `cents`; `taken` is what the meter is known to have of the month.
@@ -95,7 +87,7 @@ class StripeInvoices:
             added = sum(item["amount"] for item in present)
             metered = draft["total"] - added
             await self._amend(draft, present, charge_items(ours, metered, cents))
-            draft = _typed(plain(await self._v1.invoices.retrieve_async(draft["id"])))
+            draft = plain(await self._v1.invoices.retrieve_async(draft["id"]))
             if draft["total"] == cents:
                 self._compare(draft["id"], metered, taken)
                 return
@@ -105,7 +97,7 @@ class StripeInvoices:
     async def finalise(self, draft: dict[str, Any]) -> dict[str, Any]:
         """After this nothing of it can change. It is not sent or collected by Stripe's schedule."""
         done = await self._v1.invoices.finalize_invoice_async(draft["id"], {"auto_advance": False})
-        return _typed(plain(done))
+        return plain(done)
 
     async def pay(
         self, invoice: dict[str, Any], charge: Charge
@@ -131,13 +123,13 @@ class StripeInvoices:
             )
         except stripe.CardError as error:  # a decline: the invoice stays open, and says why
             log().info("stripe.declined", invoice=invoice["id"], code=error.code)
-            return _typed(plain(await self._v1.invoices.retrieve_async(invoice["id"]))), None
+            return plain(await self._v1.invoices.retrieve_async(invoice["id"])), None
         except stripe.InvalidRequestError as error:
             if error.param != "payment_method":
                 raise
             # Taken away at Stripe: it is the tenant's to give another one.
             return invoice, error.code or "payment_method_refused"
-        return _typed(plain(paid)), None
+        return plain(paid), None
 
     async def intent(self, invoice_id: str) -> dict[str, Any] | None:
         """What moves an invoice's money (docs.stripe.com/api/invoice-payment).
@@ -149,7 +141,7 @@ class StripeInvoices:
         payments.sort(key=lambda one: (one["status"] != "paid", not one["is_default"]))
         for payment in payments:
             if intent := payment["payment"].get("payment_intent"):
-                return _typed(plain(await self._v1.payment_intents.retrieve_async(intent)))
+                return plain(await self._v1.payment_intents.retrieve_async(intent))
         return None
 
     async def last_charge(self, invoice_id: str) -> str | None:
@@ -192,8 +184,3 @@ class StripeInvoices:
             log().error(
                 "stripe.meter_differs", invoice=invoice_id, metered=metered, acknowledged=taken
             )
-
-
-def _typed(value: Any) -> dict[str, Any]:
-    found: dict[str, Any] = value
-    return found

@@ -131,8 +131,7 @@ class StripeMirror:
         async for subscription in found.auto_paging_iter():
             known = plain(subscription)
             if any(item["price"]["id"] == price for item in known["items"]["data"]):
-                living: dict[str, Any] = known
-                return living
+                return known
         return None
 
     async def _subscribe(self, customer: str, price: str) -> dict[str, Any]:
@@ -145,5 +144,4 @@ class StripeMirror:
                 "proration_behavior": "none",
             }
         )
-        created: dict[str, Any] = plain(made)
-        return created
+        return plain(made)
