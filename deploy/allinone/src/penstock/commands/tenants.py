@@ -221,9 +221,14 @@ def _row(tenant: TenantRecord) -> tuple[str, ...]:
     return (
         tenant.tenant,
         tenant.name,
-        tenant.status.value,
+        _status(tenant),
         *("-" if limit is None else f"{limit:,}" for limit in limits),
         str(tenant.weight),
         str(len(tenant.identity_providers)),
         f"{tenant.created_at:%Y-%m-%d}",
     )
+
+
+def _status(tenant: TenantRecord) -> str:
+    reason = tenant.suspended_reason
+    return tenant.status.value if reason is None else f"{tenant.status.value} ({reason.value})"
