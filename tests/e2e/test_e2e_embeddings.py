@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +126,27 @@ async def test_the_encoder_is_listed(client: AsyncOpenAI) -> None:
     assert found.created > 1_700_000_000
     told = found.to_dict()
     assert (told["kind"], told["dimensions"]) == ("embedding", DIMENSIONS)
+
+
+async def test_embeddings_are_counted_apart(client: AsyncOpenAI, stack: Stack) -> None:
+    """From the worker's fact to the organization usage API: as embeddings, not as text (I3)."""
+    tenant = stack.ready["tenant"]
+    made = await operate(stack, "keys", "create", tenant, "--name", "usage", "--role", "admin")
+    usage = client.with_options(
+        admin_api_key=made["secret"], max_retries=4
+    ).admin.organization.usage
+    today = int(time.time()) // 86_400 * 86_400
+
+    async def counted() -> int:
+        page = await usage.embeddings(start_time=today, group_by=["model"], models=[MODEL])
+        results = [result.to_dict() for bucket in page.data for result in bucket.results]
+        return sum(int(str(result["num_model_requests"])) for result in results)
+
+    before = await counted()
+    for _ in range(3):
+        await client.embeddings.create(model=MODEL, input="Hello.")
+    async with asyncio.timeout(10):
+        while await counted() < before + 3:  # metered within moments
+            await asyncio.sleep(0.1)
+    texts = await usage.completions(start_time=today, models=[MODEL])
+    assert [bucket.results for bucket in texts.data] == [[]] * len(texts.data)
