@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 from stripe import WebhookSignature
 from tests.support.billing import Operator, StartBilling, eventually, terminal
-from tests.support.stripe_fake import API_KEY, running
+from tests.support.stripe_fake import API_KEY, StripeFake, running
 
 from penstock_billing.adapters.stripe_meter import EVENT_NAME
 from penstock_billing.app import App
+from penstock_shared.contracts import subjects
 from penstock_shared.contracts.account_commands import CreateTenant
+from penstock_shared.contracts.invoice_commands import ClosePeriod
+from penstock_shared.contracts.payments import ListPayments, PaymentList, SetPayer
 
 _SECRET = "whsec_service"
+
+
+def _settings(fake: StripeFake) -> dict[str, object]:
+    return {
+        "stripe_api_key": API_KEY,
+        "stripe_api_base": fake.addresses["api"],
+        "stripe_events_base": fake.addresses["meter_events"],
+        "stripe_webhook_secrets": f"whsec_older,{_SECRET}",
+        "stripe_sync_interval_s": 0.1,
+        "push_interval_s": 0.1,
+        "notice_interval_s": 0.1,
+        "payments_interval_s": 0.1,
+    }
 
 
 def _port(app: App) -> int:
@@ -28,16 +44,7 @@ async def test_usage_reaches_the_meter_and_webhooks_reach_billing(
 ) -> None:
     """A tenant is told to Stripe, its usage is pushed in whole cents, its events come in (I2)."""
     with running(seed=3) as fake:
-        settings = {
-            "stripe_api_key": API_KEY,
-            "stripe_api_base": fake.addresses["api"],
-            "stripe_events_base": fake.addresses["meter_events"],
-            "stripe_webhook_secrets": f"whsec_older,{_SECRET}",
-            "stripe_sync_interval_s": 0.1,
-            "push_interval_s": 0.1,
-            "notice_interval_s": 0.1,
-        }
-        async with start_billing(**settings) as app:
+        async with start_billing(**_settings(fake)) as app:
             await operator.command("create-tenant", CreateTenant(tenant="acme", name="Acme"))
             now = datetime.now(UTC)
             used = terminal(tokens=(100_000, 20_005), routed_at=now, ended_at=now)
@@ -73,6 +80,47 @@ async def test_usage_reaches_the_meter_and_webhooks_reach_billing(
                 return [row["outcome"] for row in rows] == ["done"]
 
             await eventually(handled)
+
+
+async def test_a_month_is_closed_collected_and_told_of_by_webhook(
+    start_billing: StartBilling, operator: Operator
+) -> None:
+    """From facts to money: the invoice at Stripe is ours to the cent, and paid once (I2, I3)."""
+    with running(seed=4) as fake:
+        async with start_billing(**_settings(fake)) as app:
+            fake.webhooks.register(f"http://127.0.0.1:{_port(app)}/webhooks/stripe", _SECRET)
+            await operator.command("create-tenant", CreateTenant(tenant="acme", name="Acme"))
+            month = datetime.now(UTC).replace(day=1) - timedelta(days=10)
+            used = terminal(tokens=(2_000_000, 20_005), routed_at=month, ended_at=month)
+            await operator.publish(used)
+            await operator.caught_up()
+            card = SetPayer(tenant="acme", provider="stripe", token="pm_card_visa")
+            await operator.ask(subjects.billing("set-payer"), card)
+            closing = ClosePeriod(tenant="acme", month=f"{month:%Y-%m}")
+            await operator.ask(subjects.billing("close-period"), closing)
+
+            async def listed() -> PaymentList:
+                asked = ListPayments(tenant="acme")
+                answer = await operator.ask(subjects.billing("list-payments"), asked)
+                return PaymentList.model_validate_json(answer)
+
+            async def paid() -> bool:
+                return [one.paid_cents for one in (await listed()).collections] == [103]
+
+            await eventually(paid, 20)  # 1 + 0.0300075 dollars
+            invoices = fake.account.store.all("invoice")
+            assert [one["total"] for one in invoices if one["total"]] == [103]
+            assert set(await fake.webhooks.send(copies=1)) == {200}
+            assert app._postgres is not None
+            postgres = app._postgres
+
+            async def handled() -> bool:
+                left = "select count(*) from billing.notices where outcome is distinct from 'done'"
+                return not await postgres.fetchval(left)
+
+            await eventually(handled)
+            assert await paid()
+            assert len((await listed()).payments) == 1
 
 
 @pytest.mark.parametrize("with_key", [False, True])
