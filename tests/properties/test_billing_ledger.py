@@ -77,22 +77,22 @@ def month_of(row: MeteredUsage, cuts: Cuts) -> date:
     return max([month, *((period + timedelta(days=32)).replace(day=1) for period in passed)])
 
 
-async def read(ledger: PostgresUsage, rng: random.Random, rows: Sequence[MeteredUsage]) -> None:
-    """In any order, some of them more than once, in any batches, by three at once."""
+async def read(ledger: PostgresUsage, rng: random.Random, rows: Sequence[MeteredUsage]) -> int:
+    """In any order, some more than once, in any batches, by three at once; how many are late."""
     copies = [*rows, *rng.sample(rows, len(rows) // 3)]
     rng.shuffle(copies)
     room = asyncio.Semaphore(3)
 
-    async def write(batch: list[MeteredUsage]) -> None:
+    async def write(batch: list[MeteredUsage]) -> int:
         async with room:
-            await ledger.record(distinct(batch))
+            return sum(model.late for model in await ledger.record(distinct(batch)))
 
     batches = []
     while copies:
         size = rng.randrange(1, 20)
         batches.append(copies[:size])
         copies = copies[size:]
-    await asyncio.gather(*map(write, batches))
+    return sum(await asyncio.gather(*map(write, batches)))
 
 
 async def check(postgres: Postgres, rows: Iterable[MeteredUsage], cuts: Cuts) -> None:
@@ -195,7 +195,8 @@ async def test_figures_are_a_function_of_the_log_and_the_cuts(
     await ledger.empty()
     assert not await sums_in(postgres, "usage_days")
     await check_balanced(postgres)
-    await read(ledger, rng, log)
+    late = sum(month_of(row, cuts) > row.accepted_at.date() for row in log)
+    assert await read(ledger, rng, log) == late
     assert await sums_in(postgres, "usage_days") == before
     await check(postgres, log, cuts)
 

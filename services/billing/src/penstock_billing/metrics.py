@@ -11,6 +11,10 @@ EVENTS: Final = Counter(
     "Request events read, by what came of them: metered, duplicate, reserved, skipped, malformed.",
     ["outcome"],
 )
+LATE: Final = Counter(
+    "billing_late_total",
+    "Attempts read after their month was cut: adjustments, on the next invoice.",
+)
 METERED_MICROUSD: Final = Counter(
     "billing_metered_microusd_total", "Money metered, in micro-dollars.", ["model"]
 )

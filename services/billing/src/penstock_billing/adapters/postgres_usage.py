@@ -51,9 +51,11 @@ with given as (
            accepted_at, accepted_utc::date, period, ended_at
     from placed
     on conflict (tenant, request_id, attempt) do nothing
-    returning model, input_tokens, output_tokens, cost_microusd
+    returning model, input_tokens, output_tokens, cost_microusd,
+              period > date_trunc('month', accepted_on::timestamp) as late
 )
-select model, count(*)::bigint as rows, sum(input_tokens)::bigint as input_tokens,
+select model, count(*)::bigint as rows, count(*) filter (where late) as late,
+       sum(input_tokens)::bigint as input_tokens,
        sum(output_tokens)::bigint as output_tokens, sum(cost_microusd) as cost_microusd
 from added group by model"""
 
@@ -92,6 +94,7 @@ class PostgresUsage:
             Added(
                 model=row["model"],
                 rows=row["rows"],
+                late=row["late"],
                 input_tokens=row["input_tokens"],
                 output_tokens=row["output_tokens"],
                 cost_microusd=int(row["cost_microusd"]),

@@ -222,6 +222,7 @@ def _count(added: Sequence[Added], offered: int) -> None:
         metrics.METERED_MICROUSD.labels(model.model).inc(model.cost_microusd)
         metrics.METERED_TOKENS.labels(model.model, "input").inc(model.input_tokens)
         metrics.METERED_TOKENS.labels(model.model, "output").inc(model.output_tokens)
+    metrics.LATE.inc(sum(model.late for model in added))
     new = sum(model.rows for model in added)
     metrics.EVENTS.labels("metered").inc(new)
     metrics.EVENTS.labels("duplicate").inc(offered - new)

@@ -44,6 +44,8 @@ class Added:
 
     model: str
     rows: int
+    late: int
+    """How many of them came after their month was cut, and belong to a later one."""
     input_tokens: int
     output_tokens: int
     cost_microusd: int
