@@ -68,6 +68,15 @@ class HandLog:
         return self.end
 
 
+class HandBook(PostgresInvoices):
+    """An `InvoiceBook` in a database whose clock is set by hand, too."""
+
+    clock: HandClock
+
+    async def now(self) -> datetime:
+        return self.clock.at
+
+
 def metered(
     accepted_at: datetime, cost: int, *, tenant: str = "acme", seq: int = 1, **fields: Any
 ) -> MeteredUsage:
@@ -105,7 +114,8 @@ class InvoiceRig:
 
     def __post_init__(self) -> None:
         self.usage = PostgresUsage(self.postgres)
-        self.book = PostgresInvoices(self.postgres, self.tenants)
+        self.book = HandBook(self.postgres, self.tenants)
+        self.book.clock = self.clock
         self.new_id = IdSource(SystemClock()).new
         self.closing = Closing(self.book, self.log, self.clock, self.new_id, GRACE)
         self.questions = InvoiceQuestions(self.book, self.log)

@@ -9,11 +9,15 @@ from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
 import pytest
-from tests.support.invoicing import BORN, InvoiceRig, invoice_rig, metered
+from tests.support.invoicing import BORN, HandClock, InvoiceRig, invoice_rig, metered
 from tests.support.rating import charge
 
+from penstock_billing.adapters.postgres_invoices import PostgresInvoices
+from penstock_billing.domain.announcements import Act
+from penstock_billing.handlers.closing import Closing
 from penstock_shared.contracts.errors import ConflictError, NotFoundError, UnavailableError
 from penstock_shared.contracts.invoice_commands import (
+    ClosePeriod,
     InvoiceList,
     ListInvoices,
     ShowInvoice,
@@ -260,6 +264,26 @@ async def test_an_operator_closes_what_is_over_and_in_order(rig: InvoiceRig) -> 
     rig.log.read_up_to = 3
     assert (await rig.close("2026-11")).closed
     assert (await rig.close("2026-12")).closed
+
+
+async def test_a_clock_that_is_ahead_closes_no_month(postgres_dsn: str) -> None:
+    """A cut stays for good: neither a replica's clock nor the database's makes it alone (I2)."""
+    now = datetime.now(UTC)
+    ahead = HandClock(now + timedelta(days=400))
+    async with invoice_rig(postgres_dsn) as rig:
+        await rig.create(at=now)
+        book = PostgresInvoices(rig.postgres, rig.tenants)
+        closing = Closing(book, rig.log, ahead, rig.new_id, timedelta(0))
+        assert await closing.look() == 0
+        command = ClosePeriod(tenant="acme", month=f"{now:%Y-%m}").model_dump_json()
+        with pytest.raises(ConflictError) as refused:
+            await closing.verbs["close-period"](command.encode(), Act(ahead.at, None, rig.new_id))
+        assert refused.value.code == "month_not_over"
+        rig.clock.at, rig.book.clock = now, ahead
+        assert await rig.closing.look() == 0
+        assert await rig.postgres.fetchval("select count(*) from billing.periods") == 0
+        rig.clock.at = ahead.at
+        assert await rig.closing.look() > 12
 
 
 async def test_questions_about_months_that_cannot_be(rig: InvoiceRig) -> None:

@@ -117,6 +117,11 @@ class PostgresInvoices:
         """The months that wait to be closed."""
         return [Cut(**dict(row)) for row in await self._postgres.fetch(_CUTS, tenant)]
 
+    async def now(self) -> datetime:
+        """By the database's clock."""
+        now: datetime = await self._postgres.fetchval("select now()")
+        return now
+
 
 class _Closing(PostgresMonths):
     """A `MonthClosing` on one connection."""

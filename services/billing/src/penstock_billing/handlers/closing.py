@@ -6,9 +6,8 @@ cut stays where it is, and what is issued is a function of what lies before it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from penstock_billing import metrics
 from penstock_billing.domain.announcements import Act, tell_billing
@@ -19,7 +18,7 @@ from penstock_billing.handlers.commands import Verb, parse_command
 from penstock_billing.handlers.invoices import issued_in, require_known
 from penstock_billing.ports.invoices import Cut, EventLog, InvoiceBook, MonthClosing
 from penstock_shared.contracts.billing_facts import InvoiceIssued
-from penstock_shared.contracts.errors import ConflictError, PenstockError, TransientError
+from penstock_shared.contracts.errors import ConflictError, TransientError
 from penstock_shared.contracts.invoice_commands import ClosePeriod, PeriodClosed
 from penstock_shared.contracts.invoices import Invoice, first_day
 from penstock_shared.runtime.clock import Clock
@@ -45,17 +44,6 @@ class Closing:
         self._grace = grace
         self.verbs: dict[str, Verb] = {"close-period": self._close_period}
 
-    async def run(self, interval_s: float) -> None:
-        """Look for ever."""
-        while True:
-            await asyncio.sleep(interval_s)
-            try:
-                await self.look()
-            except PenstockError as error:
-                log().warning("closing.postponed", code=error.code)
-            except Exception as error:  # noqa: BLE001  the next look may succeed
-                log().error("closing.failed", kind=type(error).__name__, exc_info=error)
-
     async def look(self) -> int:
         """Close what is due, month by month; returns how many were closed.
 
@@ -63,7 +51,7 @@ class Closing:
             TransientError: Postgres or NATS does not answer.
         """
         act = Act(self._clock.now(), None, self._new_event_id)
-        due = month_start((act.at - self._grace).date())
+        due = month_start((await self._surely(act) - self._grace).date())
         closed = 0
         while True:
             await self._book.cut(due, act.at, self._log.last_seq, None)
@@ -78,7 +66,7 @@ class Closing:
         """Again: the same answer."""
         command = parse_command(ClosePeriod, payload)
         period, end = first_day(command.month), next_month(first_day(command.month))
-        if end > act.at.date():
+        if end > (await self._surely(act)).date():
             msg = f"The month {command.month} is not over: preview it."
             raise ConflictError(msg, code="month_not_over", param="month")
         async with self._book.reading(command.tenant) as months:
@@ -98,6 +86,10 @@ class Closing:
                 closed=not await months.open_months(end),
                 invoice=next(iter(await issued_in(months, period)), None),
             )
+
+    async def _surely(self, act: Act) -> datetime:
+        """What time it is by both clocks: one that is ahead would cut months for good."""
+        return min(act.at, await self._book.now())
 
     async def _read_up_to(self, cuts: list[Cut]) -> list[Cut]:
         """Those of the cuts up to which all is metered."""

@@ -151,6 +151,10 @@ class InvoiceBook(Protocol):
         """The months that wait to be closed."""
         ...
 
+    async def now(self) -> datetime:
+        """By the one clock that all replicas share."""
+        ...
+
 
 class EventLog(Protocol):
     """Where the event log ends, and how far billing has read it. May raise UnavailableError."""
