@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -45,6 +45,7 @@ from penstock_billing.handlers.commands import CommandDesk, Verb
 from penstock_billing.handlers.credits import CreditCommands
 from penstock_billing.handlers.invoices import InvoiceQuestions
 from penstock_billing.handlers.payments import PaymentCommands
+from penstock_billing.handlers.periodic import every
 from penstock_billing.handlers.plans import PlanCommands
 from penstock_billing.handlers.reads import UsageQuestions
 from penstock_billing.handlers.reconcile import Reconciler
@@ -169,7 +170,7 @@ class App:
         await relay.look()
         await reconciler.look()
         self._spawn(relay.run(settings.relay_interval_s), "outbox-relay")
-        self._spawn(reconciler.run(settings.reconcile_interval_s), "reconcile")
+        self._look(settings.reconcile_interval_s, "reconcile", reconciler.look)
         await self._serve(replies, subjects.EVERY_ACCOUNTS, accounts.verbs)
         reads = await self._connect_reads()
         usage = UsageQuestions(PostgresUsageReads(reads, postgres))
@@ -191,7 +192,7 @@ class App:
             self._clock,
         )
         self._spawn(reconciliation.run(settings.reconciliation_interval_s), "reconciliation")
-        self._spawn(closing.run(settings.closing_interval_s), "closing")
+        self._look(settings.closing_interval_s, "closing", closing.look)
         gateways = {**self._start_stripe(postgres, book), **self._braintree()}
         payments = await self._start_payments(postgres, relay, gateways)
         parts = (plans, credit, usage, invoices, closing, payments, reconciliation)
@@ -223,7 +224,7 @@ class App:
         book = PostgresPayments(postgres)
         settling = Settling(book, terms, lambda: Act(self._clock.now(), None, ids.new))
         collector = Collector(book, gateways, settling, relay)
-        self._spawn(collector.run(settings.payments_interval_s), "payments")
+        self._look(settings.payments_interval_s, "payments", collector.look)
         if gateways:
             self._webhooks = WebhookPort(
                 settings, postgres, gateways, collector, self._stripe, self._clock
@@ -295,8 +296,11 @@ class App:
         desk = UsageDesk(ledger, position)
         self._spawn(desk.watch(settings.position_interval_s), "position")
         thresholds = Thresholds(PostgresThresholds(postgres), self._clock, IdSource(self._clock))
-        self._spawn(thresholds.run(settings.thresholds_interval_s), "thresholds")
+        self._look(settings.thresholds_interval_s, "thresholds", thresholds.look)
         await replies.serve(subjects.usage_query(), lambda msg: desk.on_query(msg.data))
+
+    def _look(self, interval_s: float, name: str, look: Callable[[], Awaitable[object]]) -> None:
+        self._spawn(every(interval_s, name, look), name)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))

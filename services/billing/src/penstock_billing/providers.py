@@ -20,6 +20,7 @@ from penstock_billing.adapters.stripe_notices import (
     StripeNoticeReader,
 )
 from penstock_billing.handlers.meter_errors import MeterErrorDesk
+from penstock_billing.handlers.periodic import at_once
 from penstock_billing.handlers.pushing import UsagePusher
 from penstock_billing.handlers.stripe_sync import StripeSync
 from penstock_billing.handlers.webhooks import AboutInvoices, CatchUp, NoticeDesk, WebhookDesk
@@ -75,8 +76,11 @@ class StripeSide:
         sync = StripeSync(self._book, self._mirror, self.gateway)
         pusher = UsagePusher(self._pushes, meter, self._clock)
         return [
-            ("stripe-sync", sync.run(settings.stripe_sync_interval_s)),
-            ("stripe-push", pusher.run(settings.push_interval_s)),
+            (
+                "stripe-sync",
+                at_once(settings.stripe_sync_interval_s, "stripe_sync", sync.look),
+            ),
+            ("stripe-push", at_once(settings.push_interval_s, "push", pusher.look)),
         ]
 
     async def close(self) -> None:
@@ -126,5 +130,12 @@ class WebhookPort:
         tasks = [("notices", self._notices.run(self._settings.notice_interval_s))]
         if self._stripe is not None:
             catch_up = CatchUp(self._stripe.missed, self._inbox, self._desk.arrived, self._clock)
-            tasks.append(("catch-up", catch_up.run(self._settings.catch_up_interval_s)))
+            tasks.append(
+                (
+                    "catch-up",
+                    every(
+                        self._settings.catch_up_interval_s, "catch_up", catch_up.look, at_once=True
+                    ),
+                )
+            )
         return tasks

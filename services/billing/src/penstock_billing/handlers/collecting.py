@@ -27,7 +27,6 @@ from penstock_billing.ports.payments import (
 from penstock_shared.contracts.errors import (
     ConflictError,
     NotFoundError,
-    PenstockError,
     PermanentError,
     TransientError,
 )
@@ -71,17 +70,6 @@ class Collector:
         self._gateways = gateways
         self._settling = settling
         self._relay = relay
-
-    async def run(self, interval_s: float) -> None:
-        """Look for ever."""
-        while True:
-            await asyncio.sleep(interval_s)
-            try:
-                await self.look()
-            except PenstockError as error:
-                log().warning("payments.postponed", code=error.code)
-            except Exception as error:  # noqa: BLE001  the next look may succeed
-                log().error("payments.failed", kind=type(error).__name__, exc_info=error)
 
     async def look(self) -> None:
         """Begin what is due, look after what is open, and see how everybody stands now.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final
 
 from penstock_billing import metrics
 from penstock_billing.domain.pushing import Step, arrived, next_step
 from penstock_billing.ports.pushing import Push, PushBook, PushOutcome, UsageMeter
-from penstock_shared.contracts.errors import PenstockError
 from penstock_shared.runtime.clock import Clock
 from penstock_shared.runtime.telemetry import log
 
@@ -27,17 +25,6 @@ class UsagePusher:
         self._book = book
         self._meter = meter
         self._clock = clock
-
-    async def run(self, interval_s: float) -> None:
-        """Push for ever."""
-        while True:
-            try:
-                await self.look()
-            except PenstockError as error:
-                log().warning("push.postponed", code=error.code)
-            except Exception as error:  # noqa: BLE001  the next look may succeed
-                log().error("push.failed", kind=type(error).__name__, exc_info=error)
-            await asyncio.sleep(interval_s)
 
     async def look(self) -> int:
         """Push what is due; how many pushes ended.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Final
 
@@ -10,7 +9,6 @@ from penstock_billing import metrics
 from penstock_billing.ports.accounts import AccountBuckets, AccountRecords, BucketEntry
 from penstock_billing.ports.outbox import Outbox
 from penstock_billing.ports.plans import PriceRecords
-from penstock_shared.contracts.errors import PenstockError
 from penstock_shared.contracts.streams import Bucket
 from penstock_shared.runtime.telemetry import log
 
@@ -36,17 +34,6 @@ class Reconciler:
         self._outbox = outbox
         self._buckets = buckets
         self._agreed: tuple[int, str, str, str] | None = None
-
-    async def run(self, interval_s: float) -> None:
-        """Look for ever."""
-        while True:
-            await asyncio.sleep(interval_s)
-            try:
-                await self.look()
-            except PenstockError as error:
-                log().warning("reconcile.postponed", code=error.code)
-            except Exception as error:  # noqa: BLE001  the next look may succeed
-                log().error("reconcile.failed", kind=type(error).__name__, exc_info=error)
 
     async def look(self) -> int:
         """Mend what differs; returns how many entries differed.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
 
 from penstock_billing import metrics
@@ -28,17 +27,6 @@ class StripeSync:
         self._book = book
         self._mirror = mirror
         self._months = months
-
-    async def run(self, interval_s: float) -> None:
-        """Look for ever, at once for the first time."""
-        while True:
-            try:
-                await self.look()
-            except PenstockError as error:
-                log().warning("stripe_sync.postponed", code=error.code)
-            except Exception as error:  # noqa: BLE001  the next look may succeed
-                log().error("stripe_sync.failed", kind=type(error).__name__, exc_info=error)
-            await asyncio.sleep(interval_s)
 
     async def catalogue(self) -> Catalogue:
         """The meter and the price: known, found or made.

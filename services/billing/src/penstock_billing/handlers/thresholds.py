@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from penstock_billing import metrics
@@ -10,9 +9,7 @@ from penstock_billing.domain.announcements import Act, tell_billing
 from penstock_billing.ports.credits import QuotaWatch
 from penstock_billing.ports.outbox import OutboxEntry
 from penstock_shared.contracts.billing_facts import QuotaReached
-from penstock_shared.contracts.errors import PenstockError
 from penstock_shared.runtime.clock import Clock, IdSource
-from penstock_shared.runtime.telemetry import log
 
 PERCENTS: Final = (50, 80, 100)
 
@@ -24,17 +21,6 @@ class Thresholds:
         self._quotas = quotas
         self._clock = clock
         self._ids = ids
-
-    async def run(self, interval_s: float) -> None:
-        """Look for ever."""
-        while True:
-            await asyncio.sleep(interval_s)
-            try:
-                await self.look()
-            except PenstockError as error:
-                log().warning("thresholds.postponed", code=error.code)
-            except Exception as error:  # noqa: BLE001  the next look may succeed
-                log().error("thresholds.failed", kind=type(error).__name__, exc_info=error)
 
     async def look(self) -> None:
         """Tell of all that was reached by now; the outbox publishes it.

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from penstock_billing import metrics
+from penstock_billing.handlers.periodic import tolerated
 from penstock_billing.ports.notices import Arrival, MissedNotices, NoticeInbox, NoticeTurn
 from penstock_billing.ports.payments import Notice, NoticeHandler, PaymentGateway, Provider
 from penstock_shared.contracts.errors import ConflictError, PenstockError, TransientError
@@ -89,13 +90,9 @@ class NoticeDesk:
         """Handle what is due, for ever: at once when something arrives, else every so often."""
         while True:
             self._arrived.clear()
-            try:
+            with tolerated("notices"):
                 while await self.handle_one():
                     pass
-            except PenstockError as error:
-                log().warning("notices.postponed", code=error.code)
-            except Exception as error:  # noqa: BLE001  the next look may succeed
-                log().error("notices.failed", kind=type(error).__name__, exc_info=error)
             try:
                 async with asyncio.timeout(interval_s):
                     await self._arrived.wait()
@@ -149,17 +146,6 @@ class CatchUp:
         self._inbox = inbox
         self._arrived = arrived
         self._clock = clock
-
-    async def run(self, interval_s: float) -> None:
-        """Look for ever, at once for the first time: the service may have been away."""
-        while True:
-            try:
-                await self.look()
-            except PenstockError as error:
-                log().warning("catch_up.postponed", code=error.code)
-            except Exception as error:  # noqa: BLE001  the next look may succeed
-                log().error("catch_up.failed", kind=type(error).__name__, exc_info=error)
-            await asyncio.sleep(interval_s)
 
     async def look(self) -> int:
         """Store what was missed; how many notices that were.
