@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
 
-from penstock_billing.domain.reconciliation import compare_facts, compare_month
-from penstock_billing.ports.reconciliation import Issued, MonthSums, Pushes, Sums, UsageFound
+from penstock_billing.domain.reconciliation import compare_facts, compare_month, compare_preview
+from penstock_billing.ports.invoices import DayUsage, MonthRecords
+from penstock_billing.ports.reconciliation import (
+    Issued,
+    MonthSums,
+    OpenMonths,
+    Pushes,
+    Sums,
+    UsageFound,
+)
 from penstock_billing.ports.usage import MeteredUsage
 from penstock_shared.contracts.reconciliation import Check, Difference
 
@@ -117,3 +125,14 @@ def test_a_ledger_that_does_not_balance_is_found() -> None:
     half = {"receivable": 1_234_568, "usage": -1_234_567}
     found = only(compare_month(month(balances=half, transfers=half)))
     assert (found.what, found.found) == ("all accounts", 1)
+
+
+def test_a_month_that_was_not_read_is_not_compared() -> None:
+    """One that is still open from long ago is no drift: nobody looked at its sums."""
+    used = DayUsage(date(2026, 8, 5), "small", 1, 1, 0, 1, 0, 5)
+    old = MonthRecords("acme", date(2026, 8, 1), (), (used,))
+    new = MonthRecords("acme", MONTH, (), ())
+    open_months = OpenMonths(records=(old, new), grants=())
+    assert not list(compare_preview(open_months, {}, MONTH))
+    found = [one.what for one in compare_preview(open_months, {}, date(2026, 8, 1))]
+    assert found == ["usage of the preview", "what the preview has due"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Final
@@ -105,20 +105,26 @@ def compare_month(month: MonthSums) -> Iterator[Difference]:
 
 
 def compare_preview(
-    open_months: OpenMonths, by_period: dict[date, MonthSums]
+    open_months: OpenMonths, by_period: Mapping[date, MonthSums], since: date
 ) -> Iterator[Difference]:
-    """What the tenant's open months will come to, and what the ledger would say then."""
+    """What the tenant's open months will come to, and what the ledger would say then.
+
+    Months before `since` were not read, and are not compared.
+    """
     records, grants = open_months.records, open_months.grants
     for number, month in enumerate(records, 1):
-        preview = draw_up_last(records[:number], grants, 0).invoice
-        sums = by_period.get(month.period)
-        yield from _Place(month.tenant, month.period).differs(
-            Check.INVOICE,
-            "usage of the preview",
-            sums.used_microusd if sums else 0,
-            preview.usage_microusd,
-        )
+        if month.period >= since:
+            preview = draw_up_last(records[:number], grants, 0).invoice
+            sums = by_period.get(month.period)
+            yield from _Place(month.tenant, month.period).differs(
+                Check.INVOICE,
+                "usage of the preview",
+                sums.used_microusd if sums else 0,
+                preview.usage_microusd,
+            )
     first = records[0]
+    if first.period < since:
+        return
     drawn, sums = draw_up(first, grants, 0), by_period.get(first.period)
     charged = sums.charged_microusd if sums else 0
     for transfer in postings(drawn, _MOMENT):

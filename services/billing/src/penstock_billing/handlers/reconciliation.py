@@ -25,6 +25,7 @@ from penstock_billing.domain.reconciliation import (
     unknown_tenant,
 )
 from penstock_billing.handlers.commands import Verb, parse_command
+from penstock_billing.handlers.periodic import tolerated
 from penstock_billing.ports.rebuild import EventLog
 from penstock_billing.ports.reconciliation import (
     DeadFacts,
@@ -34,7 +35,7 @@ from penstock_billing.ports.reconciliation import (
 )
 from penstock_billing.ports.usage import EventPosition, MeteredUsage
 from penstock_shared.contracts.dead import dead_id
-from penstock_shared.contracts.errors import PenstockError, SchemaError, UnavailableError
+from penstock_shared.contracts.errors import SchemaError, UnavailableError
 from penstock_shared.contracts.invoices import first_day
 from penstock_shared.contracts.reconciliation import (
     Check,
@@ -80,15 +81,11 @@ class Reconciliation:
         while True:
             await asyncio.sleep(pause_s)
             pause_s = interval_s
-            try:
+            with tolerated("reconciliation"):
                 report = await self.look(None)
                 if report.behind and report.events_seq > compared:
                     pause_s = 0  # it reads faster than anybody writes, if it does not rest
                 compared = report.events_seq
-            except PenstockError as error:
-                log().warning("reconciliation.postponed", code=error.code)
-            except Exception as error:  # noqa: BLE001  the next look may succeed
-                log().error("reconciliation.failed", kind=type(error).__name__, exc_info=error)
 
     async def look(self, since: date | None) -> ReconciliationReport:
         """Compare the months from `since` on, and the log from where the last look ended.
@@ -98,14 +95,15 @@ class Reconciliation:
         """
         at = self._clock.now()
         present = month_start(at.date())
+        since = since or month_start(present - _LOOKING_BACK)
         until = (await self._position.read()).events_seq
         compared, found = await self._compare_log(until)
         async with self._book.snapshot() as snapshot:
-            months = await snapshot.months(since or month_start(present - _LOOKING_BACK))
+            months = await snapshot.months(since)
             found += [one for month in months for one in compare_month(month)]
             for left in await snapshot.credits():
                 found += compare_credit(left, present)
-            found += await _compare_open(snapshot, months)
+            found += await _compare_open(snapshot, months, since)
         _publish(found, compared, at.timestamp())
         found.sort(key=lambda one: one.explained is not None)
         return ReconciliationReport(
@@ -178,7 +176,9 @@ class Reconciliation:
         return [fact for fact in facts if dead_id(EVENTS, fact.event_seq) not in dead]
 
 
-async def _compare_open(snapshot: Snapshot, months: Sequence[MonthSums]) -> list[Difference]:
+async def _compare_open(
+    snapshot: Snapshot, months: Sequence[MonthSums], since: date
+) -> list[Difference]:
     """What open months will come to, of every tenant that has used something in them."""
     by_tenant: defaultdict[str, dict[date, MonthSums]] = defaultdict(dict)
     for month in months:
@@ -193,7 +193,7 @@ async def _compare_open(snapshot: Snapshot, months: Sequence[MonthSums]) -> list
         if open_months is None:
             found += [one for month in unclosed for one in unknown_tenant(month)]
         else:
-            found += compare_preview(open_months, by_period)
+            found += compare_preview(open_months, by_period, since)
     return found
 
 
