@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from unittest.mock import AsyncMock
 
 import httpx
 import pytest
@@ -164,6 +165,22 @@ async def test_a_sender_who_stops_midway_or_goes_has_no_effect(port: Port) -> No
 
     await eventually(noticed)
     assert await port.stored() == 1
+
+
+async def test_what_cannot_be_stored_is_asked_for_again(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres is away, or something is broken: 5xx, and Stripe delivers again (I1)."""
+    body = paid()
+    for failure, status in ((UnavailableError("away"), 503), (RuntimeError("broken"), 500)):
+        with monkeypatch.context() as broken:
+            broken.setattr(port.rig.inbox, "store", AsyncMock(side_effect=failure))
+            answer = await port.post(body, **port.signed(body))
+        assert answer.status_code == status
+        assert ("retry-after" in answer.headers) == (status == 503)
+        assert "broken" not in answer.text
+    assert await port.stored() == 0
+    assert (await port.post(body, **port.signed(body))).status_code == 200
 
 
 async def test_notices_may_come_twice_late_and_in_any_order(port: Port) -> None:
