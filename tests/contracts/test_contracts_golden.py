@@ -158,7 +158,7 @@ PLAN: Final = PlanVersion(
         fee_microusd=20_000_000,
         included_microusd=5_000_000,
         minimum_microusd=25_000_000,
-        overage=False,
+        overage=True,
         prices={"penstock-small": PRICE},
         tiers=(
             TieredCharge(

@@ -118,6 +118,9 @@ def test_overrides_take_the_place_of_what_they_name() -> None:
     "wrong",
     [
         {"tiers": [charge("small", Meter.REQUESTS)]},  # which has a price, too
+        {"overage": False, "prices": {}, "tiers": [charge("small", Meter.REQUESTS)]},
+        {"tiers": [{"model": "large", "meter": "requests", "tiers": [{"microusd": 10**9 + 1}]}]},
+        {"prices": {"small": {"input_microusd_per_1k": 10**9 + 1, "output_microusd_per_1k": 0}}},
         {"currency": "EUR"},
         {"fee_microusd": -1},
         {"fee": 5},

@@ -15,6 +15,9 @@ from penstock_shared.contracts.usage import Price
 
 MAX_MICROUSD: Final = 10**15
 """A thousand million dollars: more than any single amount may be."""
+MAX_UNIT_MICROUSD: Final = 10**9
+"""A thousand dollars. At more, a request of a million tokens would cost more than metering takes,
+and a busy month more than eight bytes hold."""
 PER_UNITS: Final = 1_000
 """Prices of tokens are for so many of them; those of requests and calls are for one."""
 
@@ -54,7 +57,7 @@ class Tier(_Part):
     """Units up to and including `up_to` in a whole month; None: all that follow."""
 
     up_to: Annotated[int, Field(ge=1, le=10**15)] | None = None
-    microusd: Microusd
+    microusd: Annotated[int, Field(ge=0, le=MAX_UNIT_MICROUSD)]
     """For 1,000 tokens, one request or one call."""
     flat_microusd: Microusd = 0
     """Once, where the tier is reached."""
@@ -79,6 +82,10 @@ class TieredCharge(_Part):
         return self
 
 
+def _highest(price: Price) -> int:
+    return max(amount or 0 for _, amount in price)
+
+
 class PlanTerms(_Part):
     """What a plan says. Everything here is for a calendar month in UTC.
 
@@ -97,7 +104,8 @@ class PlanTerms(_Part):
     minimum_microusd: Microusd = 0
     """At least so much, fee and usage together; prorated by days."""
     overage: bool = True
-    """False: what is neither included nor covered by credit is refused (I4)."""
+    """False: what is neither included nor covered by credit is refused (I4). Then there are no
+    tiers: what those come to is known when the month is over."""
     prices: Annotated[dict[ModelName, Price], Field(max_length=500)] = {}
     """In place of the models' own."""
     tiers: Annotated[tuple[TieredCharge, ...], Field(max_length=200)] = ()
@@ -117,6 +125,19 @@ class PlanTerms(_Part):
         limited = [(quota.unit, quota.period) for quota in self.quotas]
         if len(set(limited)) < len(limited):
             msg = "one quota for each unit and period"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _payable(self) -> Self:
+        dear = [
+            model for model, price in self.prices.items() if _highest(price) > MAX_UNIT_MICROUSD
+        ]
+        if dear:
+            msg = f"the model '{dear[0]}' has a price above {MAX_UNIT_MICROUSD} micro-dollars"
+            raise ValueError(msg)
+        if self.tiers and not self.overage:
+            msg = "a plan without overage has no tiers: credit is held for what is known at routing"
             raise ValueError(msg)
         return self
 
