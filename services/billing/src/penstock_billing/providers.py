@@ -130,12 +130,6 @@ class WebhookPort:
         tasks = [("notices", self._notices.run(self._settings.notice_interval_s))]
         if self._stripe is not None:
             catch_up = CatchUp(self._stripe.missed, self._inbox, self._desk.arrived, self._clock)
-            tasks.append(
-                (
-                    "catch-up",
-                    every(
-                        self._settings.catch_up_interval_s, "catch_up", catch_up.look, at_once=True
-                    ),
-                )
-            )
+            interval_s = self._settings.catch_up_interval_s
+            tasks.append(("catch-up", at_once(interval_s, "catch_up", catch_up.look)))
         return tasks
