@@ -186,6 +186,21 @@ async def test_months_that_nobody_closed_are_closed_one_after_the_other(rig: Inv
     assert last.month == "2026-12"
 
 
+async def test_months_before_one_that_was_cut_are_closed_too(rig: InvoiceRig) -> None:
+    """Their facts stand before the cut and were read after it: no month is left out."""
+    rig.log.end = rig.log.read_up_to = 9
+    await rig.usage.record([metered(BORN - timedelta(days=1), 5, seq=9)])
+    await rig.closing.look()
+    early = (datetime(2026, month, 5, tzinfo=UTC) for month in (8, 9))
+    await rig.usage.record([metered(at, 7, seq=1) for at in early])
+    rig.clock.at = AFTER_GRACE
+    await rig.closing.look()
+    closed = await rig.postgres.fetch(
+        "select period from billing.periods where status = 'closed' order by 1"
+    )
+    assert [row["period"].month for row in closed] == [8, 9, 10, 11]
+
+
 async def test_credit_pays_and_what_has_expired_is_gone(rig: InvoiceRig) -> None:
     """A grant pays for usage up to its last day, at midnight; what is left then is posted (I2)."""
     ends = await rig.grant(1_000, date(2026, 11, 30), "ends")

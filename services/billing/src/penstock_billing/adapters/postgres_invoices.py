@@ -37,14 +37,15 @@ select t.tenant, next.period
 from billing.tenants t
 cross join lateral (
     select date_trunc('month', t.created_at at time zone 'UTC')::date as begun,
-           (select min(b.period) from billing.balances b where b.tenant = t.tenant) as used,
+           (select min(b.period) from billing.balances b
+            where b.tenant = t.tenant and not exists (
+                select from billing.periods p
+                where p.tenant = t.tenant and p.period = b.period)) as used,
            (select max(p.period) from billing.periods p where p.tenant = t.tenant) as cut
 ) as first
 cross join lateral (
     select case
-        when first.used < coalesce(first.cut, first.begun) and not exists (
-            select from billing.periods p where p.tenant = t.tenant and p.period = first.used)
-        then first.used
+        when first.used < coalesce(first.cut, first.begun) then first.used
         else coalesce((first.cut + interval '1 month')::date, first.begun) end as period
 ) as next
 where next.period < $1 and ($2::text is null or t.tenant = $2) and not exists (
