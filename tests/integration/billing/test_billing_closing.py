@@ -190,7 +190,8 @@ async def test_months_before_one_that_was_cut_are_closed_too(rig: InvoiceRig) ->
     """Their facts stand before the cut and were read after it: no month is left out."""
     rig.log.end = rig.log.read_up_to = 9
     await rig.usage.record([metered(BORN - timedelta(days=1), 5, seq=9)])
-    await rig.closing.look()
+    rig.clock.at = BORN + timedelta(days=1)
+    assert await rig.closing.look() == 1
     early = (datetime(2026, month, 5, tzinfo=UTC) for month in (8, 9))
     await rig.usage.record([metered(at, 7, seq=1) for at in early])
     rig.clock.at = AFTER_GRACE
