@@ -56,6 +56,7 @@ from penstock_shared.contracts.credits import (
 )
 from penstock_shared.contracts.errors import ConflictError, PenstockError, RateLimitedError
 from penstock_shared.contracts.quotas import Quota
+from penstock_shared.contracts.reservations import reservations_json
 from penstock_shared.runtime.clock import IdSource, SystemClock
 
 TODAY = datetime.now(UTC).date()
@@ -271,6 +272,33 @@ async def test_a_month_waits_for_what_is_held_in_it(rig: QuotaRig) -> None:
         "select sum(credit - debit) as there from billing.balances where account = 'credits'"
     )
     assert row["there"] == 0
+
+
+async def test_whoever_cuts_a_month_waits_for_who_reserves_in_it(rig: QuotaRig) -> None:
+    """Either the cut sees what is held, or who reserves sees the cut: credit is promised once."""
+    last = month_start(TODAY) - timedelta(days=1)
+    acme = await prepaid(rig)
+    await grant(rig, 100, expires_on=last, at=at_noon(last))
+    held = asked(60, on=last)
+    book = PostgresInvoices(rig.postgres, TenantPostgres(rig.postgres))
+
+    def cut() -> asyncio.Task[int]:
+        return asyncio.create_task(
+            book.cut(month_start(TODAY), at_noon(TODAY), _WholeLog().last_seq, None)
+        )
+
+    async with rig.postgres.acquire() as connection:
+        async with connection.transaction():
+            await connection.fetch("select billing.reserve($1)", reservations_json([held]))
+            cutting = cut()
+            await asyncio.sleep(0.2)
+            assert not cutting.done()
+        assert await cutting == 0
+    await rig.end(cost(held, 45))
+    assert await cut() == 1
+    assert await left(rig, last) == 0
+    with pytest.raises(RateLimitedError, match="add credit"):
+        await rig.gate.reserve(acme, asked(1, on=last))
 
 
 async def test_closed_months_have_taken_theirs(rig: QuotaRig) -> None:

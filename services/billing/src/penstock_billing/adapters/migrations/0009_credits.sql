@@ -128,7 +128,8 @@ $$;
 -- is used from a day on no more can be paid than the months include, and than the grants have left
 -- that live on that day (Hall's condition for these nested sets). Between two expiries the first day
 -- counts, so only those behind an expiry are looked at; the one that leaves least room is the
--- answer. Months that are closed have taken their part of the grants already.
+-- answer. Months that are closed have taken their part of the grants already. On the days of a month
+-- that was cut nothing is let in any more: credit that ends with it would not wait for that.
 create function billing.credit_state(of_tenant text, on_day date)
 returns table (most numeric, settled numeric, reserved numeric)
 language sql stable as $$
@@ -160,9 +161,7 @@ language sql stable as $$
         where q.tenant = of_tenant and q.unit = 'microusd' and q.reserved > 0
           and q.day >= told.unclosed - 31
         union all
-        select on_day, case when on_day >= told.uncut
-                            then date_trunc('month', on_day::timestamp)::date end, 0, 0, true
-        from told
+        select on_day, date_trunc('month', on_day::timestamp)::date, 0, 0, true from told
     ), months as (
         select b.since, bool_or(d.asked) as asked,
                case when d.month is null then 0
@@ -182,8 +181,8 @@ language sql stable as $$
                sum(m.reserved) filter (where m.asked) as reserved
         from months m group by m.since
     )
-    select b.most, b.settled, b.reserved from bounds b
-    order by b.most - b.settled - b.reserved limit 1
+    select case when on_day >= told.uncut then b.most else 0 end, b.settled, b.reserved
+    from bounds b, told order by b.most - b.settled - b.reserved limit 1
 $$;
 
 -- Memorandum of what is held: the ledger's accounts `reservations` and `commitments`.
@@ -255,9 +254,9 @@ end $$;
 
 -- For routers: reserve for every request in `asked`, as far as it fits into all hard quotas of its
 -- tenant, those of its plan among them, and into what a prepaid one has; returns those that do not,
--- each with everything that is in the way: a quota, or `credit`. `asked` is a list of {tenant, day, wanted: [reservations]}
--- with each request once. Asking again changes nothing, and a request of which usage is known needs
--- no reservation any more.
+-- each with everything that is in the way: a quota, or `credit`. `asked` is a list of
+-- {tenant, day, wanted: [reservations]} with each request once. Asking again changes nothing, and a
+-- request of which usage is known needs no reservation any more.
 --
 -- Plans are made once a session: planned for each call, its statements cost twice as much (ADR 26).
 create or replace function billing.reserve(asked jsonb)
@@ -278,7 +277,9 @@ declare
     fits      boolean;
     granted   uuid[];
 begin
-    lock table billing.usage in access share mode;  -- it is not emptied while this goes on
+    -- Nobody empties it or cuts a month while this goes on: who cuts sees what is held here, and this
+    -- sees the cut.
+    lock table billing.usage in row exclusive mode;
     perform billing.lock_quotas(array(
         select p.tenant from jsonb_to_recordset(asked) as p (tenant text)));
     if exists (select from billing.rebuild) then
