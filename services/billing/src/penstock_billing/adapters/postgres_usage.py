@@ -65,9 +65,9 @@ _BEGUN: Final = "update billing.rebuild set until_seq = $1 where until_seq is nu
 _UNTIL: Final = "select coalesce(max(until_seq), 0) from billing.rebuild"
 _ENDED: Final = "delete from billing.rebuild where until_seq <= $1"
 _TOTALS: Final = """
-select tenant, model, count(distinct request_id) as requests, sum(input_tokens) as input_tokens,
+select tenant, model, sum(requests)::bigint as requests, sum(input_tokens) as input_tokens,
        sum(output_tokens) as output_tokens, sum(cost_microusd) as cost_microusd
-from billing.usage where $1::text is null or tenant = $1
+from billing.usage_days where $1::text is null or tenant = $1
 group by tenant, model order by tenant, model"""
 
 
@@ -113,7 +113,7 @@ class PostgresUsage:
             await self._postgres.fetch(_RESTORE, reservations_json(requests))
 
     async def totals(self, tenant: str | None = None) -> list[UsageRow]:
-        """Sums by tenant and model; an escalated request is one request."""
+        """Sums by tenant and model; a request counts where it was first tried, if it used anything."""
         return [
             UsageRow(
                 tenant=row["tenant"],
