@@ -34,6 +34,8 @@ async def test_credit_is_granted_listed_and_corrected(
         )
         for wrong, sentence in (
             (("credits", "grant", "acme", "0.0000001"), "no amount in dollars"),
+            (("credits", "grant", "acme", "inf"), "no amount in dollars"),
+            (("credits", "grant", "acme", "1e99999999"), "no amount in dollars"),
             ((*grant[:3], "13", *grant[4:]), "stands for another act"),
         ):
             status, _, error = await terminal.run(*wrong)

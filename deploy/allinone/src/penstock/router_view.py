@@ -2,7 +2,7 @@
 
 import typer
 
-from penstock.commands.usage import dollars
+from penstock.money import dollars
 from penstock.presentation import show_table
 from penstock.router_desk import AttemptSeen, Explanation
 from penstock_shared.contracts.requests import Decision

@@ -2,15 +2,15 @@
 
 import uuid
 from datetime import date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 from typing import Annotated
 
 import typer
 
 from penstock.billing_desk import ask_billing, build
 from penstock.commands.options import DataDirOption, JsonOption
-from penstock.commands.usage import dollars
 from penstock.errors import OperatorError
+from penstock.money import dollars
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.credits import (
     DEFAULT_PRIORITY,
@@ -22,6 +22,7 @@ from penstock_shared.contracts.credits import (
     GrantCredit,
     ListCredits,
 )
+from penstock_shared.contracts.plans import MAX_MICROUSD
 
 _GRANT_HELP = """Give a tenant credit, in dollars.
 
@@ -147,10 +148,7 @@ def adjust(
     if as_json:
         typer.echo(done.model_dump_json())
         return
-    sign = "-" if done.microusd < 0 else ""
-    typer.echo(
-        f"{sign}{dollars(abs(done.microusd))} will be on {done.tenant}'s invoice of {done.month}."
-    )
+    typer.echo(f"{dollars(done.microusd)} will be on {done.tenant}'s invoice of {done.month}.")
 
 
 def register(app: typer.Typer) -> None:
@@ -168,9 +166,9 @@ def register(app: typer.Typer) -> None:
 def _microusd(typed: str) -> int:
     try:
         exact = Decimal(typed) * _MICROUSD
-        if exact == exact.to_integral_value():
+        if abs(exact) <= MAX_MICROUSD and exact == exact.to_integral_value():
             return int(exact)
-    except InvalidOperation:
+    except DecimalException:
         pass
     raise OperatorError(
         f"{typed!r} is no amount in dollars.", "Write it as 250 or 0.000125: at most six decimals."

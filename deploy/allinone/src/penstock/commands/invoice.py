@@ -6,7 +6,7 @@ import typer
 
 from penstock.billing_desk import ask_billing, build
 from penstock.commands.options import DataDirOption, JsonOption
-from penstock.commands.usage import dollars
+from penstock.money import dollars
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.invoice_commands import (
     ClosePeriod,

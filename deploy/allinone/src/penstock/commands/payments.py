@@ -8,6 +8,7 @@ import typer
 
 from penstock.billing_desk import ask_billing, build
 from penstock.commands.options import DataDirOption, JsonOption
+from penstock.money import cents
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.payments import (
     CollectInvoice,
@@ -182,11 +183,6 @@ def extend(
     typer.echo(done.model_dump_json() if as_json else said)
 
 
-def cents(amount: int) -> str:
-    """Write cents as dollars."""
-    return f"${amount // 100:,}.{amount % 100:02d}"
-
-
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     group = typer.Typer(help="Collect invoices, refund, and see who is past due.")
@@ -215,7 +211,7 @@ def _moves(found: PaymentList) -> list[tuple[str, ...]]:
             (
                 one.month,
                 f"refund: {back.reason}",
-                f"-{cents(back.cents)}",
+                cents(-back.cents),
                 back.progress.value,
                 str(back.refund_id),
                 _time(back.ended_at or back.started_at),

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from penstock.billing_desk import ask_billing, build
 from penstock.commands.options import DataDirOption, JsonOption
-from penstock.commands.usage import dollars
 from penstock.errors import OperatorError
+from penstock.money import dollars
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.plan_commands import (
     AssignPlan,

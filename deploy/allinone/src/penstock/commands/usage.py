@@ -10,6 +10,7 @@ import typer
 from penstock.billing_desk import ask_billing, build
 from penstock.commands.options import DataDirOption, JsonOption
 from penstock.errors import OperatorError
+from penstock.money import dollars
 from penstock.usage_chart import bars
 from penstock.usage_export import ExportFormat, exporting
 from penstock.usage_pages import read_usage
@@ -45,7 +46,6 @@ Examples:
 
   penstock usage export --tenant acme --by model --by user_id --format parquet -o acme.parquet
 """
-_MICROUSD_PER_USD = 1_000_000
 _CHART_WIDTH = 32
 # Buckets of a page: billing shortens pages that hold much.
 _PAGE = 500
@@ -128,12 +128,6 @@ def register(app: typer.Typer) -> None:
     group.callback()(usage)
     group.command("export", help=_EXPORT_HELP)(export)
     app.add_typer(group, name="usage")
-
-
-def dollars(amount_microusd: int) -> str:
-    """Write micro-dollars as dollars, every digit of them: 1234 is $0.001234."""
-    whole, fraction = divmod(amount_microusd, _MICROUSD_PER_USD)
-    return f"${whole:,}.{fraction:06}"
 
 
 def _by_day(data_dir: Path | None, tenant: str | None, days: int) -> list[UsageBucket]:
