@@ -197,6 +197,16 @@ WRONG = (
         "credit that is left",
     ),
     (
+        """
+        insert into billing.reservations (
+            tenant, request_id, attempt, tokens, microusd, model, key_id, data_subject,
+            input_microusd_per_1k, output_microusd_per_1k, accepted_at, deadline)
+        values ('acme', gen_random_uuid(), 1, 9, 9, 'small', 'key_1', 'somebody', 1, 1, now(),
+                now())""",
+        Check.LEDGER,
+        "what is reserved",
+    ),
+    (
         "update billing.balances set debit = debit + 5 where account = 'usage'",
         Check.LEDGER,
         "all accounts",

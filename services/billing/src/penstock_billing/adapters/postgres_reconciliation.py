@@ -85,6 +85,10 @@ select t.tenant, t.period, s.account, sum(s.microusd) as microusd
 from billing.transfers t
 cross join lateral (values (t.debit, t.microusd), (t.credit, -t.microusd)) as s (account, microusd)
 where t.period >= $1 group by 1, 2, 3"""
+_RESERVED: Final = """
+select tenant, date_trunc('month', accepted_on::timestamp)::date as period,
+       sum(microusd) as microusd
+from billing.reservations where accepted_on >= $1 group by 1, 2"""
 _CHARGED: Final = """
 select tenant, period,
        sum(case debit when 'receivable' then microusd else -microusd end) as microusd
@@ -179,6 +183,8 @@ class _Snapshot:
             self._month(row).balances[row["account"]] = int(row["microusd"])
         for row in await self._connection.fetch(_TRANSFERS, since):
             self._month(row).transfers[row["account"]] = int(row["microusd"])
+        for row in await self._connection.fetch(_RESERVED, since):
+            self._month(row).reserved_microusd = int(row["microusd"])
         for row in await self._connection.fetch(_CHARGED, since):
             self._month(row).charged_microusd = int(row["microusd"])
         for row in await self._connection.fetch(_CLOSED, since):

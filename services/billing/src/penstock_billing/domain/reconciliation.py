@@ -81,6 +81,8 @@ def compare_month(month: MonthSums) -> Iterator[Difference]:
     yield from _compare_sums(place, month.accepted_days, month.minutes, "the minutes")
     yield from _compare_sums(place, month.accepted_days, month.users, "the users")
     yield from place.differs(Check.LEDGER, "usage", month.days.cost_microusd, month.used_microusd)
+    held = -month.balances.get(Account.RESERVATIONS, 0)
+    yield from place.differs(Check.LEDGER, "what is reserved", held, month.reserved_microusd)
     for account in Account:
         yield from place.differs(
             Check.LEDGER,

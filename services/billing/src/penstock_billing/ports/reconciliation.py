@@ -81,6 +81,8 @@ class MonthSums:
     """Of each account what the ledger's balances say, debit minus credit."""
     transfers: dict[str, int] = field(default_factory=dict)
     """The same, added up from its transfers."""
+    reserved_microusd: int = 0
+    """What its open reservations hold."""
     charged_microusd: int = 0
     """What the tenant owes for the month before any payment, from the transfers."""
     closed: bool = False
