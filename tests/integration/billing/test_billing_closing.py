@@ -335,6 +335,7 @@ async def test_a_plan_that_is_changed_during_closing_waits_or_counts(rig: Invoic
 async def test_months_end_in_utc_wherever_the_server_is(postgres_dsn: str, timezone: str) -> None:
     """Thirteen hours ahead or eleven behind: the same days, months and cuts."""
     async with invoice_rig(postgres_dsn, timezone) as rig:
+        assert await rig.postgres.fetchval("show timezone") == "UTC"
         await rig.create()
         await rig.grant(50, date(2026, 11, 30))
         await rig.usage.record([metered(BORN, 1), metered(LAST_MOMENT, 20), metered(END, 300)])

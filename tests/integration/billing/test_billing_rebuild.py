@@ -15,6 +15,7 @@ from tests.support.billing import Operator, StartBilling, failed_attempt, termin
 from penstock_billing.adapters.nats_event_log import NatsEventLog
 from penstock_billing.adapters.nats_position import NatsEventPosition
 from penstock_billing.adapters.postgres_rebuild import opened
+from penstock_billing.adapters.postgres_roles import migrate_billing
 from penstock_billing.adapters.postgres_usage import PostgresUsage
 from penstock_billing.handlers.rebuild import Rebuild, Rebuilt, Replacement
 from penstock_shared.contracts.account_commands import CreateTenant, UpdateTenant
@@ -22,6 +23,7 @@ from penstock_shared.contracts.errors import ConflictError, UnavailableError
 from penstock_shared.contracts.quotas import Quota, QuotaPeriod, QuotaUnit
 from penstock_shared.contracts.requests import RequestEnded
 from penstock_shared.contracts.usage import Price, Usage
+from penstock_shared.runtime import migrations
 from penstock_shared.runtime.broker import Broker
 from penstock_shared.runtime.postgres import Postgres
 
@@ -273,3 +275,23 @@ async def contents(postgres: Postgres) -> dict[str, set[Any]]:
             for row in rows
         }
     return found
+
+
+async def test_what_was_metered_before_the_ledger_is_kept(
+    postgres_dsn: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upgrade has the log read again, and drops no row: the log may have lost it (I2)."""
+    all_scripts = migrations._scripts
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "_scripts", lambda package: all_scripts(package)[:5])
+        await migrate_billing(SecretStr(postgres_dsn))
+    await postgres.fetch(
+        "insert into billing.usage select 'acme', gen_random_uuid(), 1, 7, 'small', 'key_1',"
+        " 'completed', 10, 20, 300, now()"
+    )
+    await postgres.fetch("delete from billing.rebuild")
+    await migrate_billing(SecretStr(postgres_dsn))
+    assert await postgres.fetchval("select count(*) from billing.usage") == 0
+    assert await postgres.fetchval("select count(*) from billing.rebuild") == 1
+    kept = await postgres.fetch("select event_seq, cost_microusd from billing.usage_before_ledger")
+    assert [tuple(row) for row in kept] == [(7, 300)]

@@ -123,7 +123,8 @@ class Postgres:
 async def _pool(
     dsn: SecretStr, name: str, connections: int, role: str | None, *, at_once: int
 ) -> Any:
-    settings = {"application_name": f"penstock-{name}"}
+    # Days and months are UTC's, whatever the server's default is.
+    settings = {"application_name": f"penstock-{name}", "timezone": "UTC"}
     if role is not None:
         settings["role"] = role  # `reset all`, which the pool sends, leaves it as it is
     return await asyncpg.create_pool(

@@ -14,7 +14,7 @@ alter table billing.usage
     add column data_subject        text        not null default '',
     add column accepted_at         timestamptz not null default now(),
     add column period              date        not null
-                                   default date_trunc('month', now(), 'UTC')::date;
+                                   default date_trunc('month', now() at time zone 'UTC')::date;
 
 -- A month of a tenant that is closed, or being closed. Facts beyond the cut do not belong to it.
 -- Whoever cuts calls billing.hold_metering(), which locks billing.usage in share mode, and reads
@@ -231,7 +231,14 @@ end $$;
 create trigger sums_emptied after truncate on billing.usage
     for each statement execute function billing.sums_emptied();
 
--- What was metered before there were sums is read again.
-truncate billing.usage;
+-- What was metered before there were sums is read again. The old rows are kept: should the log have
+-- lost some of it, nothing else tells. Whoever has seen that it has not may drop them.
+do $$
+begin
+    if exists (select from billing.usage) then
+        create table billing.usage_before_ledger as table billing.usage;
+        truncate billing.usage;
+    end if;
+end $$;
 
 revoke execute on all functions in schema billing from public;
