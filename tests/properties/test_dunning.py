@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock_billing.domain.dunning import DunningTerms, next_try, obeyed, situation, suspends_at
-from penstock_billing.ports.payment_book import Situation
+from penstock_billing.ports.payment_book import Arrears, Situation
 from penstock_shared.contracts.accounts import SuspensionReason, TenantRecord, TenantStatus
 from penstock_shared.contracts.payments import Standing
 
@@ -27,8 +27,8 @@ def test_how_often_it_is_looked_at_changes_nothing(moments: list[datetime]) -> N
     """Any row of looks, repeated or going back, ends where one look at the latest time does."""
     walked = Situation()
     for at in moments:
-        walked = situation(walked, START, TERMS, at)
-    at_once = situation(Situation(), START, TERMS, max(moments))
+        walked = situation(walked, Arrears(START), TERMS, at)
+    at_once = situation(Situation(), Arrears(START), TERMS, max(moments))
     assert walked.standing is at_once.standing
     assert walked.failing_since == START
 
@@ -38,11 +38,11 @@ def test_paying_always_ends_it(moments: list[datetime], paid_at: datetime) -> No
     """Nothing unpaid: nobody is past due; who was suspended is restored, all others are current."""
     now = Situation()
     for at in moments:
-        now = situation(now, START, TERMS, at)
-    paid = situation(now, None, TERMS, paid_at)
+        now = situation(now, Arrears(START), TERMS, at)
+    paid = situation(now, Arrears(), TERMS, paid_at)
     was_out = now.standing is Standing.SUSPENDED
     assert paid.standing is (Standing.RESTORED if was_out else Standing.CURRENT)
-    assert situation(paid, None, TERMS, paid_at + timedelta(days=1)) is paid
+    assert situation(paid, Arrears(), TERMS, paid_at + timedelta(days=1)) is paid
     assert suspends_at(paid, TERMS) is None
 
 
@@ -50,8 +50,8 @@ def test_paying_always_ends_it(moments: list[datetime], paid_at: datetime) -> No
 def test_nobody_is_suspended_before_the_time_that_was_told(at: datetime, until: datetime) -> None:
     """The suspension comes at the time that the facts announced, not before, and not later."""
     before = Situation(extended_until=until)
-    now = situation(before, START, TERMS, at)
-    announced = suspends_at(situation(before, START, TERMS, START), TERMS)
+    now = situation(before, Arrears(START), TERMS, at)
+    announced = suspends_at(situation(before, Arrears(START), TERMS, START), TERMS)
     assert announced == max(START + TERMS.suspend_after, until)
     assert (now.standing is Standing.SUSPENDED) == (at >= announced)
 
@@ -60,8 +60,18 @@ def test_nobody_is_suspended_before_the_time_that_was_told(at: datetime, until: 
 def test_retries_are_bounded_and_come_later(at: datetime) -> None:
     """A retry lies in the future, and there is a last one."""
     again = next_try(START, TERMS, at)
-    assert (again is None) == (at >= START + TERMS.retry_after[-1])
-    assert again is None or at < again <= START + TERMS.retry_after[-1]
+    last = START + TERMS.suspend_after - timedelta(hours=1)
+    assert (again is None) == (at >= last)
+    assert again is None or at < again <= last
+
+
+@given(times)
+def test_nobody_is_shut_out_while_all_of_it_is_on_its_way(at: datetime) -> None:
+    """Who was suspended is let in while a provider moves the money, and out again if it fails."""
+    before = situation(Situation(), Arrears(START), TERMS, at)
+    paying = situation(before, Arrears(START, is_on_its_way=True), TERMS, at)
+    assert paying.standing is not Standing.SUSPENDED
+    assert situation(paying, Arrears(START), TERMS, at).standing is before.standing
 
 
 @given(

@@ -123,7 +123,7 @@ async def test_from_the_first_failure_to_suspension_and_back(rig: PaymentRig) ->
     record = await rig.record()
     assert record.status is TenantStatus.SUSPENDED
     assert record.suspended_reason is SuspensionReason.PAST_DUE
-    assert len(rig.provider.payments) == 2 * 4, "the first attempt, and three more"
+    assert len(rig.provider.payments) == 2 * 5, "the first attempt, and four more"
     rig.provider.outcome = SUCCEEDED
     await rig.ask("collect-invoice", tenant="acme", month="2026-08")
     await rig.collector.look()

@@ -10,6 +10,7 @@ from penstock_billing.adapters.postgres_accounts import account_transaction
 from penstock_billing.adapters.postgres_ledger import post
 from penstock_billing.ports.ledger import Transfer
 from penstock_billing.ports.payment_book import (
+    Arrears,
     Collection,
     Payment,
     PaymentTransaction,
@@ -19,7 +20,6 @@ from penstock_billing.ports.payment_book import (
 from penstock_billing.ports.payments import Payer, Provider
 from penstock_shared.contracts.payments import PaymentProgress, Standing
 
-# ruff: noqa: S608  nothing but constants is put together
 # ruff: noqa: S608  nothing but constants is put together
 _PAYER: Final = "select tenant, provider, customer, method from billing.payers where tenant = $1"
 _SAVE_PAYER: Final = """
@@ -63,8 +63,15 @@ insert into billing.refunds
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 on conflict (refund_id) do update set (status, reference, ended_at, next_look_at)
     = (excluded.status, excluded.reference, excluded.ended_at, excluded.next_look_at)"""
-_FAILING: Final = """
-select min(failing_since) from billing.collections where tenant = $1 and paid_cents < cents"""
+# By tenant.
+ARREARS: Final = """
+select tenant, min(c.failing_since) as first_failure, bool_and(exists (
+           select from billing.payments p
+           where (p.tenant, p.period) = (c.tenant, c.period) and p.status = 'pending'
+       )) as is_on_its_way
+from billing.collections c
+where c.failing_since is not null and c.paid_cents < c.cents group by tenant"""
+_ARREARS_OF: Final = f"select * from ({ARREARS}) as a where tenant = $1"
 SITUATIONS: Final = """
 select tenant, standing, failing_since, extended_until, changed_at from billing.standings
 where $1::text is null or tenant = $1 order by tenant"""
@@ -165,9 +172,9 @@ class _Transaction:
             next_look_at,
         )
 
-    async def failing_since(self, tenant: str) -> datetime | None:
-        since: datetime | None = await self._connection.fetchval(_FAILING, tenant)
-        return since
+    async def arrears(self, tenant: str) -> Arrears:
+        row = await self._connection.fetchrow(_ARREARS_OF, tenant)
+        return Arrears() if row is None else arrears_of_row(row)
 
     async def situation(self, tenant: str) -> Situation:
         row = await self._connection.fetchrow(SITUATIONS, tenant)
@@ -228,3 +235,8 @@ def situation_of_row(row: Any) -> Situation:
         extended_until=row["extended_until"],
         changed_at=row["changed_at"],
     )
+
+
+def arrears_of_row(row: Any) -> Arrears:
+    """What could not be collected, from a row of `ARREARS`."""
+    return Arrears(failing_since=row["first_failure"], is_on_its_way=bool(row["is_on_its_way"]))

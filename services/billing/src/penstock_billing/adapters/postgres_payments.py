@@ -8,9 +8,11 @@ from datetime import date, datetime
 from typing import Final
 
 from penstock_billing.adapters.postgres_payment_changes import (
+    ARREARS,
     PAYMENTS,
     REFUNDS,
     SITUATIONS,
+    arrears_of_row,
     payment_of_row,
     payment_transaction,
     refund_of_row,
@@ -56,14 +58,12 @@ with claimed as (
 {rows} where {alias}.{key} in (select id from claimed)"""
 _CLAIM_PAYMENTS: Final = _CLAIM.format(key="payment_id", table="payments", alias="p", rows=PAYMENTS)
 _CLAIM_REFUNDS: Final = _CLAIM.format(key="refund_id", table="refunds", alias="r", rows=REFUNDS)
-_DEBTORS: Final = """
+_DEBTORS: Final = f"""
 select tenant, t.status, s.standing, s.failing_since, s.extended_until, s.changed_at,
-       f.first_failure
+       f.first_failure, f.is_on_its_way
 from billing.tenants t
 left join billing.standings s using (tenant)
-left join (
-    select tenant, min(failing_since) as first_failure from billing.collections
-    where failing_since is not null and paid_cents < cents group by tenant) as f using (tenant)
+left join ({ARREARS}) as f using (tenant)
 where f.first_failure is not null or s.standing in ('past_due', 'grace', 'suspended')
 order by tenant"""
 _LIST_COLLECTIONS: Final = """
@@ -125,7 +125,7 @@ class PostgresPayments:
             Debtor(
                 tenant=row["tenant"],
                 situation=Situation() if row["standing"] is None else situation_of_row(row),
-                failing_since=row["first_failure"],
+                arrears=arrears_of_row(row),
                 is_active=row["status"] == "active",
             )
             for row in await self._postgres.fetch(_DEBTORS)

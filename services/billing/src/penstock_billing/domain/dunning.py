@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from penstock_billing.ports.payment_book import Situation
+from penstock_billing.ports.payment_book import Arrears, Situation
 from penstock_shared.contracts.accounts import SuspensionReason, TenantRecord, TenantStatus
 from penstock_shared.contracts.payments import Standing
 
@@ -19,6 +19,8 @@ _WORSE: Final = (Standing.PAST_DUE, Standing.GRACE, Standing.SUSPENDED)
 
 
 RETRY_AFTER: Final = (timedelta(days=1), timedelta(days=3), timedelta(days=5))
+_LAST_CHANCE: Final = timedelta(hours=1)
+"""So long before the suspension it is tried once more: who has paid by hand is found out then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +33,21 @@ class DunningTerms:
     """When it is tried again, ascending."""
 
 
-def situation(
-    before: Situation, failing_since: datetime | None, terms: DunningTerms, at: datetime
-) -> Situation:
+def situation(before: Situation, arrears: Arrears, terms: DunningTerms, at: datetime) -> Situation:
     """How the tenant stands at that time."""
-    now = _situation(before, failing_since, terms, at)
+    now = _situation(before, arrears, terms, at)
     return before if replace(now, changed_at=before.changed_at) == before else now
 
 
-def _situation(
-    before: Situation, failing_since: datetime | None, terms: DunningTerms, at: datetime
-) -> Situation:
+def _situation(before: Situation, arrears: Arrears, terms: DunningTerms, at: datetime) -> Situation:
+    failing_since = arrears.failing_since
     if failing_since is None:
         was_shut_out = before.standing in {Standing.SUSPENDED, Standing.RESTORED}
         return Situation(Standing.RESTORED if was_shut_out else Standing.CURRENT, changed_at=at)
-    standing = _by_time(failing_since, before.extended_until, terms, at)
+    spared = arrears.is_on_its_way or _extended(before.extended_until, at)
+    standing = _by_time(at - failing_since, terms, spared=spared)
     # A clock that is behind another replica's takes nothing back.
-    if failing_since == before.failing_since and not _extended(before.extended_until, at):
+    if failing_since == before.failing_since and not spared:
         standing = max(standing, before.standing, key=_severity)
     return Situation(standing, failing_since, before.extended_until, changed_at=at)
 
@@ -62,7 +62,8 @@ def suspends_at(now: Situation, terms: DunningTerms) -> datetime | None:
 
 def next_try(failing_since: datetime, terms: DunningTerms, at: datetime) -> datetime | None:
     """When to try again after a failure; None: it was tried often enough."""
-    times = (failing_since + wait for wait in terms.retry_after)
+    waits = (*terms.retry_after, terms.suspend_after - _LAST_CHANCE)
+    times = (failing_since + wait for wait in waits)
     return next((time for time in times if time > at), None)
 
 
@@ -87,11 +88,8 @@ def _suspended_by_us(record: TenantRecord) -> bool:
     )
 
 
-def _by_time(
-    failing_since: datetime, extended_until: datetime | None, terms: DunningTerms, at: datetime
-) -> Standing:
-    waited = at - failing_since
-    if waited >= terms.suspend_after and not _extended(extended_until, at):
+def _by_time(waited: timedelta, terms: DunningTerms, *, spared: bool) -> Standing:
+    if waited >= terms.suspend_after and not spared:
         return Standing.SUSPENDED
     return Standing.GRACE if waited >= terms.grace_after else Standing.PAST_DUE
 

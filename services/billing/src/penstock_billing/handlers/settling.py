@@ -71,7 +71,7 @@ class Settling:
         """What the passing of time has made of everybody's standing. Raises UnavailableError."""
         act = self.new_act()
         for debtor in await self._book.debtors():
-            now = situation(debtor.situation, debtor.failing_since, self._terms, act.at)
+            now = situation(debtor.situation, debtor.arrears, self._terms, act.at)
             let_in = debtor.is_active and now.standing is Standing.SUSPENDED
             if now is not debtor.situation or let_in:
                 async with self._book.transaction() as transaction:
@@ -83,8 +83,8 @@ class Settling:
     ) -> Situation:
         """How the tenant stands now, and what the other services must know of it."""
         before = await transaction.situation(record.tenant)
-        since = await transaction.failing_since(record.tenant)
-        now = situation(before, since, self._terms, act.at)
+        arrears = await transaction.arrears(record.tenant)
+        now = situation(before, arrears, self._terms, act.at)
         if now is not before:
             await transaction.save_situation(record.tenant, now)
         after = obeyed(record, now.standing)

@@ -80,13 +80,23 @@ class Situation:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrears:
+    """What of a tenant's invoices could not be collected."""
+
+    failing_since: datetime | None = None
+    """The first failure to collect anything that is unpaid."""
+    is_on_its_way: bool = False
+    """The provider has taken on to move all of it: nobody is shut out meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
 class Debtor:
     """A tenant whose standing may have changed by the passing of time."""
 
     tenant: str
     situation: Situation
     """As it was written last."""
-    failing_since: datetime | None
+    arrears: Arrears
     is_active: bool
     """Whether anything is accepted from it."""
 
@@ -142,8 +152,8 @@ class PaymentTransaction(Protocol):
         """Write a refund, new or known."""
         ...
 
-    async def failing_since(self, tenant: str) -> datetime | None:
-        """The first failure to collect anything that is unpaid."""
+    async def arrears(self, tenant: str) -> Arrears:
+        """What could not be collected from it."""
         ...
 
     async def situation(self, tenant: str) -> Situation:
