@@ -119,3 +119,12 @@ RECONCILED_AT: Final = Gauge(
 COMPARED_SEQ: Final = Gauge(
     "billing_reconciled_seq", "The EVENTS sequence up to which facts and rows were compared."
 )
+
+# Prometheus sees no increase of a series that is only just there: what alerts ask for is there.
+EVENTS.labels("malformed")
+PERIODS_CLOSED.labels("failed")
+PUSHES.labels("unclear")
+for _provider in ("stripe", "braintree"):
+    PAYMENTS.labels(_provider, "refused")
+    REFUNDS.labels(_provider, "refused")
+    NOTICES.labels(_provider, "parked")
