@@ -18,6 +18,8 @@ from penstock_shared.contracts.usage import Price, Usage, cost_microusd
 
 CLOCK_LEEWAY: Final = timedelta(minutes=5)
 """How far ahead of the broker's clock a router's may be."""
+_FIRST: Final = datetime(2020, 1, 1, tzinfo=UTC)
+"""There was no platform before: a clock that says so has lost its time."""
 MAX_TOKENS: Final = 10**9
 """Of an attempt, of each sort: more is nobody's prompt and no engine's answer."""
 MAX_COST_MICROUSD: Final = 10**12
@@ -71,7 +73,8 @@ def meter(
     """The usage in a fact of `METERED_TYPES`: tokens as generated, at the routed price (I3).
 
     `stored_at` is when the broker stored it: what claims to be accepted later than that, clocks'
-    differences allowed, counts at that time. So the result is a function of the log alone.
+    differences allowed, or before there was a platform, counts at that time. So the result is a
+    function of the log alone.
 
     Raises:
         SchemaError: it is no such fact, not that of its subject, or beyond what usage can be.
@@ -107,12 +110,9 @@ def meter(
 
 
 def _accepted_at(routed_at: datetime, stored_at: datetime) -> datetime:
-    try:
-        claimed = routed_at.astimezone(UTC)
-    except OverflowError as error:
-        msg = "The fact was routed before or after all calendars."
-        raise SchemaError(msg, code="out_of_range", param="routed_at") from error
-    return min(claimed, stored_at + CLOCK_LEEWAY)
+    if routed_at < _FIRST:
+        return stored_at
+    return min(routed_at, stored_at + CLOCK_LEEWAY).astimezone(UTC)
 
 
 def reserved(subject: str, payload: bytes) -> RequestRouted:
