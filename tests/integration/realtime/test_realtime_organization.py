@@ -30,6 +30,7 @@ from tests.support.office import Office
 
 from penstock_realtime.http.documents import billing_answers
 from penstock_shared.contracts.accounts import Role
+from penstock_shared.contracts.invoice_commands import MAX_INVOICES
 from penstock_shared.contracts.models import ModelKind
 from penstock_shared.contracts.requests import RequestEnded
 from penstock_shared.contracts.usage import Usage, cost_microusd
@@ -293,10 +294,13 @@ async def test_the_invoice_that_is_coming(office: Office, used: list[RequestEnde
             "data": [],
             "has_more": False,
         }
+        longest = await admin.get("billing/invoices", params={"limit": MAX_INVOICES})
+        assert longest.status_code == 200
         for path in (
             "invoice/preview?month=2026-13",
             "invoice/preview?tenant=x",
             "invoices?limit=0",
+            f"invoices?limit={MAX_INVOICES + 1}",
         ):
             assert (await admin.get(f"billing/{path}")).status_code == 400
         assert (

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from penstock_shared.contracts.ids import TenantId
 from penstock_shared.contracts.invoices import Invoice, Month
+
+
+MAX_INVOICES: Final = 36
+"""Of one page."""
 
 
 class _Question(BaseModel):
@@ -27,7 +31,8 @@ class ListInvoices(_Question):
     """The issued ones, latest first."""
 
     before: Month | None = None
-    limit: Annotated[int, Field(ge=1, le=36)] = 12
+    limit: Annotated[int, Field(ge=1, le=MAX_INVOICES + 1)] = 12
+    """One more than a page has: whoever shows pages asks whether there is another."""
 
 
 class ShowInvoice(_Question):

@@ -13,7 +13,12 @@ from penstock_realtime.domain.parameters import invalid
 from penstock_realtime.domain.rendering import compact
 from penstock_realtime.ports import BillingDesk
 from penstock_realtime.serving.authentication import Authentication
-from penstock_shared.contracts.invoice_commands import InvoiceList, ListInvoices, PreviewInvoice
+from penstock_shared.contracts.invoice_commands import (
+    MAX_INVOICES,
+    InvoiceList,
+    ListInvoices,
+    PreviewInvoice,
+)
 from penstock_shared.contracts.invoices import Invoice, Month
 from penstock_shared.runtime.access import Permission
 
@@ -36,7 +41,7 @@ class InvoicesQuery(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     before: Month | None = None
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    limit: Annotated[int, Field(ge=1, le=MAX_INVOICES)] = 12
 
 
 @dataclass(frozen=True, slots=True)
