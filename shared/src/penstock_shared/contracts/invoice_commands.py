@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from penstock_shared.contracts.ids import TenantId
 from penstock_shared.contracts.invoices import Invoice, Month
 
-
 MAX_INVOICES: Final = 36
 """Of one page."""
 
