@@ -147,3 +147,39 @@ async def test_two_replicas_push_each_cent_once(rig: StripeRig) -> None:
         await asyncio.gather(one.look(), other.look())
     await one.look()
     assert rig.counted() == 9
+
+
+async def test_a_customer_that_is_gone_keeps_nobody_else_waiting(rig: StripeRig) -> None:
+    """Its sums cannot be asked for: the other pushes in doubt come to their end (I8)."""
+    pusher = rig.pusher()
+    await rig.use("acme", 7 * CENT)
+    await rig.use("globex", 5 * CENT)
+    await rig.pushes.plan(rig.clock.now())
+    both = await rig.pushes.unsettled(10)
+    await rig.pushes.sending(both, rig.clock.now())
+    await rig.connection.client.v1.customers.delete_async(both[0].customer)
+    rig.clock.advance(timedelta(hours=30))
+    await pusher.look()
+    assert [(row[0], row[3]) for row in await rig.rows()] == [("acme", None), ("globex", "absent")]
+
+
+async def test_totals_are_the_sums_of_pushes_and_reports_name_strangers_too(rig: StripeRig) -> None:
+    """What was accepted and dropped later leaves the totals; other identifiers are passed over."""
+    pusher = rig.pusher()
+    for cents in (3, 4):
+        await rig.use("acme", cents * CENT)
+        await pusher.look()
+    named = [
+        "acme:2026-11:1",
+        "acme:2026-13:1",
+        "other",
+        "a:b:c",
+        f"acme:2026-11:{2**40}",
+        "acme::1",
+    ]
+    assert await rig.pushes.refuse([*named, "acme:2026-11:1"], rig.clock.now()) == 1
+    assert await rig.pushes.refuse(named, rig.clock.now()) == 0
+    rows = await rig.postgres.fetch("select last, cents, refused from billing.meter_totals")
+    assert [tuple(row) for row in rows] == [(2, 4, 1)]
+    await pusher.look()
+    assert await rig.pushes.taken_cents("acme", NOVEMBER) == 7

@@ -30,15 +30,21 @@ def test_an_identifier_is_a_function_of_what_is_pushed() -> None:
         (None, 33, Step.SEND),
         (None, 34, Step.GIVE_UP),
         (22.9, 1, Step.SEND),
-        (23, 1, Step.ASK),
-        (1, 34, Step.ASK),
+        (23, 1, Step.WAIT),
+        (23.9, 1, Step.WAIT),
+        (24, 1, Step.ASK),
+        (1, 34, Step.WAIT),
+        (2, 34.05, Step.ASK),
         (900, 40, Step.ASK),
     ],
 )
 def test_what_was_perhaps_sent_is_never_given_up_unasked(
     sent_h: float | None, used_d: float, step: Step
 ) -> None:
-    """Sent again only while the identifier is surely known; given up only if it never left."""
+    """Sent again only while the identifier is surely known; given up only if it never left.
+
+    What was sent a moment ago is not asked for yet: the sums might lack it, and it would go twice.
+    """
     now = NOON + timedelta(days=60)
     sent = None if sent_h is None else now - timedelta(hours=sent_h)
     assert next_step(push(sent, now - timedelta(days=used_d)), now) is step

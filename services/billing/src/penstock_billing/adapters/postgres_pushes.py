@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any, Final
@@ -16,27 +17,25 @@ _MICROUSD_PER_CENT: Final = 10_000
 # days after its end nothing waits for the meter any more.
 _MONTHS: Final = f"""
 select b.tenant, b.period, c.customer_id,
-       div(b.credit - b.debit, {_MICROUSD_PER_CENT})::bigint - p.cents as cents, p.last, p.open,
-       p.refused < 5 and $1 < ends.at + interval '34 days' as takes,
+       div(b.credit - b.debit, {_MICROUSD_PER_CENT})::bigint - coalesce(p.cents, 0) as cents,
+       coalesce(p.last, 0) as last, coalesce(p.refused, 0) < 5 as takes,
+       exists (select from billing.meter_pushes m where (m.tenant, m.period) = (b.tenant, b.period)
+               and m.ended_at is null) as open,
        $1 < ends.at + interval '3 days' as waits,
        greatest(c.subscribed_at, least($1, ends.at - interval '1 second')) as used_at
 from billing.balances b
 join billing.stripe_customers c on c.tenant = b.tenant and c.subscription_id is not null
 cross join lateral (
     select (b.period + interval '1 month') at time zone 'UTC' as at) ends
-cross join lateral (
-    select coalesce(sum(m.cents) filter (
-               where coalesce(m.outcome, '') not in ('absent', 'refused')), 0)::bigint as cents,
-           coalesce(max(m.number), 0) as last,
-           count(*) filter (where m.outcome = 'refused') as refused,
-           coalesce(bool_or(m.ended_at is null), false) as open
-    from billing.meter_pushes m where m.tenant = b.tenant and m.period = b.period) p
-where b.account = 'usage' and ends.at > c.subscribed_at and not exists (
+left join billing.meter_totals p on (p.tenant, p.period) = (b.tenant, b.period)
+where b.account = 'usage' and ends.at > greatest(c.subscribed_at, $1 - interval '34 days')
+  and not exists (
     select from billing.payers y where y.tenant = b.tenant and y.provider <> 'stripe')"""  # noqa: S608  constants only
 _PLAN: Final = f"""
 insert into billing.meter_pushes (tenant, period, number, cents, customer_id, used_at)
 select tenant, period, last + 1, cents, customer_id, used_at from ({_MONTHS}) as month
 where cents > 0 and takes and not open and used_at > $1 - interval '34 days'
+order by tenant, period  -- replicas that plan at once meet in one order
 on conflict do nothing
 returning 1"""  # noqa: S608
 _COMPLETE: Final = f"""
@@ -56,9 +55,12 @@ update billing.meter_pushes set outcome = $4, ended_at = $5
 where tenant = $1 and period = $2 and number = $3 and ended_at is null"""
 _REFUSE: Final = """
 update billing.meter_pushes m set outcome = 'refused', ended_at = $2
-where format('%s:%s:%s', m.tenant, to_char(m.period, 'YYYY-MM'), m.number) = any ($1)
+from unnest($1::text[], $3::date[], $4::integer[]) as s (tenant, period, number)
+where (m.tenant, m.period, m.number) = (s.tenant, s.period, s.number)
   and coalesce(m.outcome, '') not in ('absent', 'refused')
 returning 1"""
+_IDENTIFIER: Final = re.compile(r"(.+):(\d{4}-(?:0[1-9]|1[0-2])):(\d{1,9})")
+"""As `Push.identifier` makes it: reports name other people's events, too."""
 _TAKEN: Final = """
 select coalesce(sum(cents), 0)::bigint from billing.meter_pushes
 where tenant = $1 and period = $2 and outcome in ('accepted', 'duplicate', 'summed')"""
@@ -99,7 +101,15 @@ class PostgresPushes:
 
     async def refuse(self, identifiers: Sequence[str], at: datetime) -> int:
         """The meter has dropped these after it took them; how many had counted till now."""
-        return len(await self._postgres.fetch(_REFUSE, list(identifiers), at))
+        named = [found for found in map(_IDENTIFIER.fullmatch, identifiers) if found]
+        rows = await self._postgres.fetch(
+            _REFUSE,
+            [found[1] for found in named],
+            at,
+            [date.fromisoformat(f"{found[2]}-01") for found in named],
+            [int(found[3]) for found in named],
+        )
+        return len(rows)
 
     async def taken_cents(self, tenant: str, period: date) -> int:
         """What the meter has of a tenant's month, as far as it has told."""

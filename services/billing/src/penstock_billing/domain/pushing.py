@@ -13,23 +13,29 @@ SAFE_TO_REPEAT: Final = timedelta(hours=23)
 """Stripe knows an identifier for at least 24 hours (docs.stripe.com/api/billing/meter-event)."""
 TOO_OLD: Final = timedelta(days=34)
 """Stripe takes usage of the past 35 days (the same page)."""
+QUIET: Final = timedelta(hours=1)
+"""Between the last sending and the question: what was just sent may not be in the sums yet."""
 
 
 class Step(Enum):
     """What to do with a push whose end is not known."""
 
     SEND = auto()
+    WAIT = auto()
     ASK = auto()  # the meter's sums tell whether it arrived
     GIVE_UP = auto()  # the meter would not take it: the invoice has an item for it
 
 
 def next_step(push: Push, at: datetime) -> Step:
     """What to do with `push` now."""
-    if push.first_sent_at is not None and at - push.first_sent_at >= SAFE_TO_REPEAT:
-        return Step.ASK
-    if at - push.used_at >= TOO_OLD:
-        return Step.GIVE_UP if push.first_sent_at is None else Step.ASK
-    return Step.SEND
+    too_late_by = at - push.used_at - TOO_OLD
+    if push.first_sent_at is not None:
+        too_late_by = max(too_late_by, at - push.first_sent_at - SAFE_TO_REPEAT)
+    if too_late_by < timedelta():
+        return Step.SEND
+    if push.first_sent_at is None:
+        return Step.GIVE_UP
+    return Step.WAIT if too_late_by < QUIET else Step.ASK
 
 
 def arrived(push: Push, taken_cents: int, summed_cents: int) -> bool | None:

@@ -8,6 +8,7 @@ from typing import Final
 from penstock_billing import metrics
 from penstock_billing.domain.pushing import Step, arrived, next_step
 from penstock_billing.ports.pushing import Push, PushBook, PushOutcome, UsageMeter
+from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.runtime.clock import Clock
 from penstock_shared.runtime.telemetry import log
 
@@ -68,9 +69,14 @@ class UsagePusher:
         return ended
 
     async def _ask(self, push: Push) -> int:
-        """Too long in doubt to be sent again unseen."""
+        """Too long in doubt to be sent again unseen. A customer that is gone stops no other."""
         taken = await self._book.taken_cents(push.tenant, push.period)
-        summed = await self._meter.summed_cents(push.customer, push.period)
+        try:
+            summed = await self._meter.summed_cents(push.customer, push.period)
+        except PermanentError as error:
+            metrics.PUSHES.labels("unclear").inc()
+            log().error("push.unclear", push=push.identifier, code=error.code)
+            return 0
         there = arrived(push, taken, summed)
         if there is None:
             metrics.PUSHES.labels("unclear").inc()

@@ -14,7 +14,7 @@ create table billing.stripe_customers (
     customer_id     text unique,
     told_name       text,
     subscription_id text unique check (subscription_id is null or customer_id is not null),
-    -- Usage is told to the meter from then on; what came before is in the invoice's items.
+    -- Usage of the months that end after it is told to the meter; what came before, in items.
     subscribed_at   timestamptz check ((subscribed_at is null) = (subscription_id is null))
 );
 
@@ -41,6 +41,37 @@ create table billing.meter_pushes (
 );
 create unique index meter_pushes_open on billing.meter_pushes (tenant, period)
     where ended_at is null;
+
+-- Their sums: what a look costs does not grow with the pushes before it, one a minute and tenant.
+create table billing.meter_totals (
+    tenant  text    not null,
+    period  date    not null,
+    last    integer not null,
+    -- Of what the meter has, or may have: without what is absent or was refused.
+    cents   bigint  not null,
+    refused integer not null,
+    primary key (tenant, period)
+);
+create function billing.count_push() returns trigger language plpgsql as $$
+declare
+    counted bigint := case when coalesce(new.outcome, '') in ('absent', 'refused') then 0
+                           else new.cents end;
+    refused integer := (coalesce(new.outcome, '') = 'refused')::integer;
+begin
+    if tg_op = 'UPDATE' then
+        counted := counted - case when coalesce(old.outcome, '') in ('absent', 'refused') then 0
+                                  else old.cents end;
+        refused := refused - (coalesce(old.outcome, '') = 'refused')::integer;
+    end if;
+    insert into billing.meter_totals as t (tenant, period, last, cents, refused)
+    values (new.tenant, new.period, new.number, counted, refused)
+    on conflict (tenant, period) do update set
+        last = greatest(t.last, excluded.last), cents = t.cents + excluded.cents,
+        refused = t.refused + excluded.refused;
+    return null;
+end $$;
+create trigger count after insert or update of outcome on billing.meter_pushes
+    for each row execute function billing.count_push();
 
 -- Months of which nothing is collected, whose draft at Stripe was brought to nothing and closed: it
 -- would ask for what credits have paid.
