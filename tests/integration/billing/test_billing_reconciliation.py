@@ -46,12 +46,12 @@ TIERED = PlanTerms(
 )
 
 
-async def reconcile(operator: Operator) -> ReconciliationReport:
+async def reconcile(operator: Operator, since: str | None = None) -> ReconciliationReport:
     """Once all that is in EVENTS has been metered and compared, or comparing has stopped."""
     await operator.caught_up()
     compared = -1
     while True:
-        answer = await operator.ask(subjects.billing("reconcile"), Reconcile())
+        answer = await operator.ask(subjects.billing("reconcile"), Reconcile(since=since))
         report = ReconciliationReport.model_validate_json(answer)
         if report.behind == 0 or report.events_seq == compared:
             return report
@@ -220,7 +220,7 @@ async def test_whatever_is_wrong_is_found(books: asyncpg.Connection, operator: O
     await operator.caught_up()
     for statement, check, what in WRONG:
         await books.execute(statement)
-        report = await reconcile(operator)
+        report = await reconcile(operator, f"{NOW:%Y-%m}")
         found = [one for one in report.differences if one.check is check and what in one.what]
         assert found, (what, report.differences)
         assert all(one.explained is None for one in found)
@@ -238,6 +238,42 @@ async def test_what_was_compared_and_then_changed_is_found(
     await books.execute("update billing.usage_days set cost_microusd = cost_microusd + 1")
     found = {one.check for one in (await reconcile(operator)).differences}
     assert {Check.SUMS, Check.LEDGER} <= found
+
+
+async def test_what_was_summed_is_read_again_for_an_operator(
+    books: asyncpg.Connection, operator: Operator
+) -> None:
+    """A look costs what is new; who names a month has all of it read, rows and transfers."""
+    await use_something(operator)
+    assert (await reconcile(operator)).differences == ()
+    summed = "select coalesce(sum(microusd), 0) from billing.reconciled_transfers"
+    assert await books.fetchval(summed) > 0
+    await books.execute("alter table billing.transfers disable trigger append_only")
+    await books.execute("delete from billing.transfers where kind = 'usage'")
+    await books.execute("delete from billing.usage " + _ONE_ROW.format(n=0))
+    assert (await reconcile(operator)).differences == ()
+    found = {one.what for one in (await reconcile(operator, f"{NOW:%Y-%m}")).differences}
+    assert {"the balance of receivable", "output_tokens of the days"} <= found
+
+
+async def test_each_transfer_is_summed_once(
+    books: asyncpg.Connection, operator: Operator, start_billing: StartBilling
+) -> None:
+    """While others are written, by two replicas, and on a server that counts transactions anew."""
+    async with start_billing():
+        for number in range(6):
+            await use_something(operator, 5 * number)
+            looks = (operator.ask(subjects.billing("reconcile"), Reconcile()) for _ in range(6))
+            for answer in await asyncio.gather(*looks):
+                assert ReconciliationReport.model_validate_json(answer).drift == 0
+    await operator.publish(terminal(routed_at=NOW))
+    await books.execute("update billing.reconciled set transfers_xid = 1::bigint << 60")
+    assert (await reconcile(operator)).differences == ()
+    assert await books.fetchval("select transfers_xid from billing.reconciled") == 0
+    assert (await reconcile(operator)).differences == ()
+    here = "(select sum(microusd) from billing.{})"
+    both = f"select {here.format('reconciled_transfers')}, {here.format('transfers')}"
+    assert len(set(await books.fetchrow(both))) == 1
 
 
 async def test_an_operator_sees_it_at_the_terminal(

@@ -12,9 +12,10 @@ from penstock_shared.contracts.reconciliation import Difference, Reconcile, Reco
 
 HELP = """Compare all figures now: event log, usage, its sums, ledger, invoices, Stripe's meter.
 
-The running service does so every five minutes by itself; what it has compared of the event log it
-does not read again (that is `penstock billing rebuild`). Exits with status 1 if there is a
-difference that nothing explains.
+The running service does so every five minutes by itself, at the cost of what is new. With --since
+all that these months hold is added up again; what was compared of the event log is not read again
+(that is `penstock billing rebuild`). Exits with status 1 if there is a difference that nothing
+explains.
 
 Examples:
 

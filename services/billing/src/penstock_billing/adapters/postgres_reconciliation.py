@@ -54,7 +54,7 @@ with moved as (
 select exists (select from moved)"""
 _ROWS: Final = f"""
 select tenant, period, sum(attempts) as attempts, {_AMOUNTS} from (
-    select * from billing.reconciled_usage where period >= $1
+    select * from billing.reconciled_usage where $2 > 0 and period >= $1
     union all
     select tenant, period, count(*) as attempts, {_AMOUNTS} from billing.usage
     where event_seq > $2 and period >= $1
@@ -62,39 +62,59 @@ select tenant, period, sum(attempts) as attempts, {_AMOUNTS} from (
 ) as both_parts group by tenant, period"""
 
 
-def _summed(table: str, period: str) -> str:
+def _summed(table: str, period: str, since: str) -> str:
     return f"""
 select tenant, {period} as period, 0 as attempts, {_AMOUNTS} from billing.{table}
-where {period} >= $1::date group by 1, 2"""
+where {since} group by 1, 2"""
 
 
-_SUMS: Final = {
-    "days": _summed("usage_days", "period"),
-    "accepted_days": _summed("usage_days", "date_trunc('month', day::timestamp)::date"),
+_MONTH_OF_DAY: Final = "date_trunc('month', day::timestamp)::date"
+_DAYS: Final = _summed("usage_days", "period", "period >= $1")
+_RECENT: Final = {
+    "accepted_days": _summed(
+        "usage_days", "date_trunc('month', day::timestamp)::date", "day >= $1"
+    ),
     "minutes": _summed(
         "usage_minutes",
         "(date_trunc('month', minute, 'UTC') at time zone 'UTC')::date",
+        "minute >= $1::date::timestamp at time zone 'UTC'",
     ),
-    "users": _summed("usage_users", "date_trunc('month', day::timestamp)::date"),
+    "users": _summed("usage_users", _MONTH_OF_DAY, "day >= $1"),
 }
 _BALANCES: Final = """
 select tenant, period, account, debit - credit as microusd from billing.balances
 where period >= $1"""
+# All transactions before the oldest that goes on have ended: what they wrote is all there.
+_SUMMED_XID: Final = "select transfers_xid from billing.reconciled"
+_OLDEST_XID: Final = "select pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+_SUM_TRANSFERS: Final = """
+with moved as (
+    update billing.reconciled set transfers_xid = $2
+    where transfers_xid = $1 and $1 < $2 returning 1
+)
+insert into billing.reconciled_transfers as r (tenant, period, debit, credit, microusd)
+select tenant, period, debit, credit, sum(microusd) from billing.transfers
+where xid >= $1 and xid < $2 and exists (select from moved)
+group by 1, 2, 3, 4
+on conflict (tenant, period, debit, credit) do update
+    set microusd = r.microusd + excluded.microusd"""
+_SUM_ANEW: Final = """
+with moved as (
+    update billing.reconciled set transfers_xid = 0 where transfers_xid = $1 returning 1
+)
+delete from billing.reconciled_transfers where exists (select from moved)"""
 _TRANSFERS: Final = """
-select t.tenant, t.period, s.account, sum(s.microusd) as microusd
-from billing.transfers t
-cross join lateral (values (t.debit, t.microusd), (t.credit, -t.microusd)) as s (account, microusd)
-where t.period >= $1 group by 1, 2, 3"""
+select tenant, period, debit, credit, sum(microusd) as microusd from (
+    select tenant, period, debit, credit, microusd from billing.reconciled_transfers
+    where $2 > 0 and period >= $1
+    union all
+    select tenant, period, debit, credit, microusd from billing.transfers
+    where xid >= $2 and period >= $1
+) as both_parts group by 1, 2, 3, 4"""
 _RESERVED: Final = """
 select tenant, date_trunc('month', accepted_on::timestamp)::date as period,
        sum(microusd) as microusd
 from billing.reservations where accepted_on >= $1 group by 1, 2"""
-_CHARGED: Final = """
-select tenant, period,
-       sum(case debit when 'receivable' then microusd else -microusd end) as microusd
-from billing.transfers
-where period >= $1 and 'receivable' in (debit, credit) and 'payments' not in (debit, credit)
-group by 1, 2"""
 _CLOSED: Final = """
 select p.tenant, p.period, i.usage_microusd, i.due_microusd
 from billing.periods p left join billing.invoices i using (tenant, period)
@@ -150,6 +170,15 @@ class PostgresReconciliation:
         """The log is compared up to `until`, its rows are summed; False: another was faster."""
         return bool(await self._postgres.fetchval(_ADVANCE, after, until))
 
+    async def sum_transfers(self) -> None:
+        """Sum those transfers of which there will be no more, once."""
+        summed = await self._postgres.fetchval(_SUMMED_XID)
+        oldest = await self._postgres.fetchval(_OLDEST_XID)
+        if summed > oldest:  # the database was moved to a server that counts anew
+            await self._postgres.fetch(_SUM_ANEW, summed)
+        else:
+            await self._postgres.fetch(_SUM_TRANSFERS, summed, oldest)
+
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
         """Reads only."""
@@ -171,22 +200,30 @@ class _Snapshot:
         self._connection = connection
         self._months: dict[tuple[str, date], MonthSums] = {}
 
-    async def months(self, since: date) -> list[MonthSums]:
-        # A number that the planner knows: only then does it see how few rows lie beyond it.
-        compared = await self._connection.fetchval(_COMPARED)
+    async def months(self, since: date, recent: date | None) -> list[MonthSums]:
+        # Numbers that the planner knows: only then does it see how few rows lie beyond them.
+        compared = 0 if recent is None else await self._connection.fetchval(_COMPARED)
+        summed = 0 if recent is None else await self._connection.fetchval(_SUMMED_XID)
         for row in await self._connection.fetch(_ROWS, since, compared):
             self._month(row).rows = _sums(row)
-        for name, query in _SUMS.items():
-            for row in await self._connection.fetch(query, since):
+        for row in await self._connection.fetch(_DAYS, since):
+            self._month(row).days = _sums(row)
+        for name, query in _RECENT.items():
+            for row in await self._connection.fetch(query, recent or since):
                 setattr(self._month(row), name, _sums(row))
+        for row in await self._connection.fetch(_TRANSFERS, since, summed):
+            self._month(row).add(row["debit"], row["credit"], int(row["microusd"]))
+        await self._read_balances(since)
+        await self._read_invoices(since)
+        return [self._months[place] for place in sorted(self._months)]
+
+    async def _read_balances(self, since: date) -> None:
         for row in await self._connection.fetch(_BALANCES, since):
             self._month(row).balances[row["account"]] = int(row["microusd"])
-        for row in await self._connection.fetch(_TRANSFERS, since):
-            self._month(row).transfers[row["account"]] = int(row["microusd"])
         for row in await self._connection.fetch(_RESERVED, since):
             self._month(row).reserved_microusd = int(row["microusd"])
-        for row in await self._connection.fetch(_CHARGED, since):
-            self._month(row).charged_microusd = int(row["microusd"])
+
+    async def _read_invoices(self, since: date) -> None:
         for row in await self._connection.fetch(_CLOSED, since):
             self._month(row).closed = True
             if row["due_microusd"] is not None:
@@ -194,7 +231,6 @@ class _Snapshot:
         for row in await self._connection.fetch(_PUSHES, since):
             pushes = Pushes(int(row["acknowledged"]), int(row["unsettled"]))
             self._month(row).pushes = pushes
-        return [self._months[place] for place in sorted(self._months)]
 
     async def credits(self) -> list[CreditLeft]:
         return [

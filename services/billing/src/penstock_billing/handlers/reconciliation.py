@@ -55,6 +55,8 @@ _PATIENCE_S: Final = 60.0
 _TOLD: Final = 200
 """Differences in one answer, at most."""
 _LOOKING_BACK: Final = timedelta(days=62)
+_RECENTLY: Final = timedelta(days=1)
+"""Of minutes and users there are too many for every look."""
 
 
 class Reconciliation:
@@ -90,16 +92,21 @@ class Reconciliation:
     async def look(self, since: date | None) -> ReconciliationReport:
         """Compare the months from `since` on, and the log from where the last look ended.
 
+        None: from the month before the last on, without a second look at what was summed before;
+        else everything is read again.
+
         Raises:
             UnavailableError: Postgres or NATS does not answer, or usage is being read again.
         """
         at = self._clock.now()
         present = month_start(at.date())
+        recent = at.date() - _RECENTLY if since is None else None
         since = since or month_start(present - _LOOKING_BACK)
         until = (await self._position.read()).events_seq
         compared, found = await self._compare_log(until)
+        await self._book.sum_transfers()
         async with self._book.snapshot() as snapshot:
-            months = await snapshot.months(since)
+            months = await snapshot.months(since, recent)
             found += [one for month in months for one in compare_month(month)]
             for left in await snapshot.credits():
                 found += compare_credit(left, present)

@@ -74,7 +74,7 @@ class MonthSums:
     days: Sums = NOTHING
     """By the month to which the usage belongs, as the rows."""
     accepted_days: Sums = NOTHING
-    """By the month of acceptance, as minutes and users."""
+    """By the month of acceptance, as minutes and users, and of the same days as they."""
     minutes: Sums = NOTHING
     users: Sums = NOTHING
     balances: dict[str, int] = field(default_factory=dict)
@@ -88,6 +88,13 @@ class MonthSums:
     closed: bool = False
     invoice: Issued | None = None
     pushes: Pushes | None = None
+
+    def add(self, debit: str, credit: str, microusd: int) -> None:
+        """What transfers from one account to the other come to."""
+        for account, amount in ((debit, microusd), (credit, -microusd)):
+            self.transfers[account] = self.transfers.get(account, 0) + amount
+            if account == Account.RECEIVABLE and Account.PAYMENTS not in (debit, credit):
+                self.charged_microusd += amount
 
     @property
     def used_microusd(self) -> int:
@@ -118,8 +125,12 @@ class OpenMonths:
 class Snapshot(Protocol):
     """All of billing at one moment."""
 
-    async def months(self, since: date) -> list[MonthSums]:
-        """Of every tenant that has anything in them, by tenant and month."""
+    async def months(self, since: date, recent: date | None) -> list[MonthSums]:
+        """Of every tenant that has anything in them, by tenant and month.
+
+        Rows and transfers that were summed before are not read again, and of minutes and users only
+        what was accepted from `recent` on. None: all is read.
+        """
         ...
 
     async def credits(self) -> list[CreditLeft]:
@@ -152,6 +163,10 @@ class ReconciliationBook(Protocol):
 
     async def advance(self, after: int, until: int) -> bool:
         """The log is compared up to `until`, its rows are summed; False: another was faster."""
+        ...
+
+    async def sum_transfers(self) -> None:
+        """Sum those transfers of which there will be no more, once."""
         ...
 
     def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
