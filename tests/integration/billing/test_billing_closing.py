@@ -186,6 +186,18 @@ async def test_months_that_nobody_closed_are_closed_one_after_the_other(rig: Inv
     assert last.month == "2026-12"
 
 
+async def test_months_of_many_tenants_are_cut_some_at_a_time(rig: InvoiceRig) -> None:
+    """Metering does not wait until the months of everybody are cut; one look leaves none out."""
+    await rig.postgres.fetch(
+        "insert into billing.tenants (tenant, name, status, requests_per_minute, created_at)"
+        " select 'many-' || n, 'x', 'active', 60, '2026-11-01' from generate_series(1, 1500) as n"
+    )
+    rig.clock.at, rig.log.end = AFTER_GRACE, 5
+    assert await rig.book.cut(DECEMBER, AFTER_GRACE, rig.log.last_seq, None) == 1_000
+    assert await rig.closing.look() == 0
+    assert len(await rig.book.cuts(None)) == 1_501
+
+
 async def test_months_before_one_that_was_cut_are_closed_too(rig: InvoiceRig) -> None:
     """Their facts stand before the cut and were read after it: no month is left out."""
     rig.log.end = rig.log.read_up_to = 9

@@ -54,12 +54,12 @@ class Closing:
         due = month_start((await self._surely(act) - self._grace).date())
         closed = 0
         while True:
-            await self._book.cut(due, act.at, self._log.last_seq, None)
+            cut = await self._book.cut(due, act.at, self._log.last_seq, None)
             waiting = await self._book.cuts(None)
-            done = sum([await self._close_one(cut, act) for cut in await self._read_up_to(waiting)])
+            done = sum([await self._close_one(one, act) for one in await self._read_up_to(waiting)])
             metrics.PERIODS_CUT.set(len(waiting) - done)
             closed += done
-            if not done:
+            if not (cut or done):
                 return closed
 
     async def _close_period(self, payload: bytes, act: Act) -> PeriodClosed:

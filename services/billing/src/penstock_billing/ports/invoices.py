@@ -140,10 +140,11 @@ class InvoiceBook(Protocol):
     async def cut(
         self, before: date, at: datetime, last_seq: Callable[[], Awaitable[int]], tenant: str | None
     ) -> int:
-        """Cut the earliest open month of each tenant, or of one, if it is before that day.
+        """Cut the earliest open month of some tenants, or of one, if it is before that day.
 
         Nothing is metered while `last_seq` is asked for the end of the event log. A tenant of
-        which a cut month waits to be closed is passed over. Returns how many months were cut.
+        which a cut month waits to be closed is passed over. Returns how many months were cut; 0:
+        none is left.
         """
         ...
 
