@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from penstock_shared.contracts.errors import (
     ErrorReply,
     PenstockError,
+    PermanentError,
     UnavailableError,
     public_error,
 )
@@ -63,4 +64,9 @@ class ReplyServer:
             if not isinstance(error, PenstockError):
                 log().error("reply.failed", kind=type(error).__name__, exc_info=error)
             reply = ErrorReply(error=public_error(error).body())
-        await self._broker.client.publish(msg.reply, reply.model_dump_json().encode())
+        data = reply.model_dump_json().encode()
+        if len(data) > self._broker.client.max_payload:
+            large = "The answer is larger than a message may be: ask for less at once."
+            refusal = PermanentError(large, code="answer_too_large")
+            data = ErrorReply(error=refusal.body()).model_dump_json().encode()
+        await self._broker.client.publish(msg.reply, data)

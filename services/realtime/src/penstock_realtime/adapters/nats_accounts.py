@@ -25,6 +25,7 @@ _MEANING: Final[dict[str, type[PermanentError]]] = {
     "too_many_keys": ConflictError,
     "invalid_schema": PermanentError,
     "invalid_page": PermanentError,
+    "answer_too_large": PermanentError,
     "month_not_begun": ConflictError,
     "invoice_not_found": NotFoundError,
 }
