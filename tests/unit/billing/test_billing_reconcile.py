@@ -92,6 +92,15 @@ async def test_it_fills_what_is_empty_and_then_is_cheap() -> None:
     assert postgres.reads == reads + 1
 
 
+async def test_nobody_is_let_in_before_its_prices_are_there() -> None:
+    """Of lost buckets that of prices is filled first: none is priced as if it had no plan."""
+    postgres, buckets = Postgres(), Buckets()
+    await Reconciler(postgres, postgres, postgres, buckets).look()
+    (priced,) = buckets.held[Bucket.PRICES].values()
+    for bucket in (Bucket.TENANTS, Bucket.KEYS):
+        assert all(priced.revision < entry.revision for entry in buckets.held[bucket].values())
+
+
 async def test_a_changed_entry_is_mended_and_an_orphan_removed() -> None:
     """What somebody else wrote into the buckets does not last."""
     postgres, buckets = Postgres(), Buckets()

@@ -53,9 +53,10 @@ class Reconciler:
         prices_there = await self._buckets.entries(Bucket.PRICES)
         tenants = {t.tenant: t.model_dump_json() for t in await self._store.tenants()}
         keys = {k.sha256: k.record.model_dump_json() for k in await self._store.keys()}
-        differing = await self._mend(Bucket.TENANTS, tenants, tenants_there)
+        # Prices first: after a loss nobody is let in before it is known what it pays.
+        differing = await self._mend(Bucket.PRICES, await self._plans.prices(), prices_there)
+        differing += await self._mend(Bucket.TENANTS, tenants, tenants_there)
         differing += await self._mend(Bucket.KEYS, keys, keys_there)
-        differing += await self._mend(Bucket.PRICES, await self._plans.prices(), prices_there)
         # Agreement is about the state before the comparison: a change since is looked at again.
         self._agreed = versions if differing == 0 else None
         return differing
