@@ -54,7 +54,12 @@ from penstock_shared.contracts.credits import (
     CreditList,
     GrantCredit,
 )
-from penstock_shared.contracts.errors import ConflictError, PenstockError, RateLimitedError
+from penstock_shared.contracts.errors import (
+    ConflictError,
+    PenstockError,
+    RateLimitedError,
+    SchemaError,
+)
 from penstock_shared.contracts.quotas import Quota
 from penstock_shared.contracts.reservations import reservations_json
 from penstock_shared.runtime.clock import IdSource, SystemClock
@@ -427,6 +432,11 @@ async def test_a_correction_is_on_the_next_open_invoice(rig: QuotaRig) -> None:
     assert after.month == f"{next_month(TODAY):%Y-%m}"
     with pytest.raises(ConflictError):
         await _do(rig, "adjust", command.model_copy(update={"microusd": -41}))
+    # That of the closing itself: were it taken, the month could never be closed.
+    reserved = command.model_copy(update={"reference": f"Carried from {TODAY:%Y-%m}"})
+    with pytest.raises(SchemaError) as carried:
+        await _do(rig, "adjust", reserved)
+    assert carried.value.param == "reference"
 
 
 async def test_thresholds_are_told_once_and_soft_quotas_refuse_nothing(rig: QuotaRig) -> None:

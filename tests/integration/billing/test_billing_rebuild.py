@@ -18,6 +18,7 @@ from penstock_billing.adapters.postgres_rebuild import opened
 from penstock_billing.adapters.postgres_roles import migrate_billing
 from penstock_billing.adapters.postgres_usage import PostgresUsage
 from penstock_billing.handlers.rebuild import Rebuild, Rebuilt, Replacement
+from penstock_billing.ports.rebuild import MOST_DIFFERENCES
 from penstock_shared.contracts.account_commands import CreateTenant, UpdateTenant
 from penstock_shared.contracts.errors import ConflictError, UnavailableError
 from penstock_shared.contracts.quotas import Quota, QuotaPeriod, QuotaUnit
@@ -107,6 +108,24 @@ SPOILT = {
     " reference) values ('acme', '2026-05-01', 'usage', 'receivable', 'usage', 1, 'mine')",
     "balances": "update billing.balances set debit = debit + 1 where account = 'receivable'",
 }
+
+
+async def test_a_thousand_differences_of_a_kind_are_enough(
+    operator: Operator, start_billing: StartBilling, broker: Broker, postgres: Postgres
+) -> None:
+    """However much differs, what is told of it fits into memory."""
+    async with start_billing():
+        await operator.publish(terminal())
+        await operator.caught_up()
+        await postgres.fetch(
+            "insert into billing.usage (tenant, request_id, attempt, event_seq, model, key_id,"
+            " status, input_tokens, output_tokens, cost_microusd, ended_at)"
+            " select 'acme', gen_random_uuid(), 1, 1, 'm', 'k', 'completed', 1, 1, 0, now()"
+            " from generate_series(0, $1)",
+            MOST_DIFFERENCES,
+        )
+        found = (await rebuild(broker, postgres)).differences
+    assert sum(one.figure == "attempts" for one in found) == MOST_DIFFERENCES
 
 
 @pytest.mark.parametrize("figure", SPOILT)

@@ -15,6 +15,8 @@ from penstock_shared.contracts.plans import MAX_MICROUSD
 
 Reference = Annotated[str, StringConstraints(min_length=1, max_length=120, pattern=PRINTABLE)]
 """Names one act of one tenant's, so that doing it again changes nothing."""
+CARRIED_FROM: Final = "Carried from "
+"""So begins the reference of what closing a month carries to the next: nobody else's may."""
 DEFAULT_PRIORITY: Final = 100
 
 
@@ -49,6 +51,13 @@ def _something(microusd: int) -> int:
     return microusd
 
 
+def _not_carried(reference: str) -> str:
+    if reference.startswith(CARRIED_FROM):
+        msg = f"'{CARRIED_FROM.strip()}' begins billing's own references: choose another"
+        raise ValueError(msg)
+    return reference
+
+
 class ListCredits(_Command):
     """Verb `list-credits`, in the order of use; all tenants' when None."""
 
@@ -63,7 +72,7 @@ class Adjust(_Command):
     """Negative: in the tenant's favour."""
     reason: Reference
     """For the invoice."""
-    reference: Reference
+    reference: Annotated[Reference, AfterValidator(_not_carried)]
 
 
 class CreditGrant(BaseModel):

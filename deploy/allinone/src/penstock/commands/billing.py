@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _HELP = "See that what is billed is what the event log says."
 _REBUILD_HELP = """Do the sums again: read the event log into fresh tables and compare all figures.
 
-Changes nothing that is live; exits with status 1 and prints every difference if there is any.
+Changes nothing that is live; exits with status 1 and prints differences if there are any, up to
+1,000 of each kind.
 With --replace the log is read again into the live tables instead, by the running service: until
 it is done, tenants with quotas are refused. Nothing in the ledger is rewritten: what the old rows
 had posted is posted back.

@@ -14,7 +14,7 @@ from datetime import date
 from typing import Any, Final
 
 from penstock_billing.adapters.postgres_usage import PostgresUsage
-from penstock_billing.ports.rebuild import Difference, Span
+from penstock_billing.ports.rebuild import MOST_DIFFERENCES, Difference, Span
 from penstock_billing.ports.usage import Added, MeteredUsage
 from penstock_shared.contracts.errors import ConflictError
 from penstock_shared.runtime.postgres import Postgres, translated
@@ -72,7 +72,7 @@ from (select true as there, l.* from l) as l full join (select true as there, r.
     using ({self.place})
 where row(l.there, {_of("l", self.figures)}) is distinct from
       row(r.there, {_of("r", self.figures)})
-order by {self.place}"""
+order by {self.place} limit {MOST_DIFFERENCES}"""
 
 
 def _of(side: str, columns: str) -> str:
@@ -177,7 +177,7 @@ class PostgresRebuild:
         return await self._usage.record(rows)
 
     async def differences(self, span: Span, since: date) -> list[Difference]:
-        """Every figure that is not the same, as of one moment."""
+        """Every figure that is not the same, up to MOST_DIFFERENCES of a kind, as of one moment."""
         found: list[Difference] = []
         with translated():
             view = _EXPECTED.format(first=span.first_seq, until=span.until_seq)

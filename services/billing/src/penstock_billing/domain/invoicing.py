@@ -18,7 +18,7 @@ from penstock_billing.domain.rating import RatedMonth, rate
 from penstock_billing.ports.credits import CreditUse, Grant
 from penstock_billing.ports.invoices import Adjustment, MonthRecords
 from penstock_billing.ports.ledger import Account, Transfer
-from penstock_shared.contracts.credits import AdjustmentMade
+from penstock_shared.contracts.credits import CARRIED_FROM, AdjustmentMade
 from penstock_shared.contracts.invoices import Invoice, InvoiceLine, LineKind, first_day
 
 _POSTED_AT_CLOSING: Final = frozenset(
@@ -156,7 +156,7 @@ def _with_carried(month: MonthRecords, before: DrawnUp) -> MonthRecords:
 
 
 def _carried_from(drawn: DrawnUp) -> str:
-    return f"Carried from {drawn.invoice.month}"
+    return f"{CARRIED_FROM}{drawn.invoice.month}"
 
 
 def _expired(grants: Iterable[Grant], on: date) -> Iterator[CreditUse]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from penstock_billing.ports.usage import Added, MeteredUsage
 from penstock_shared.runtime.broker import StoredMessage
+
+MOST_DIFFERENCES: Final = 1_000
+"""Of one kind of figure: where there are more, they have one cause, and fill no memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,8 @@ class FreshTables(Protocol):
         ...
 
     async def differences(self, span: Span, since: date) -> list[Difference]:
-        """Every figure that is not the same in both, attempts beyond the span apart.
+        """Figures that are not the same in both, attempts beyond the span apart.
 
-        Quotas are compared from `since` on: before a tenant had its first they were not counted.
+        Up to MOST_DIFFERENCES of each kind. Quotas are compared from `since` on: before a tenant had its first they were not counted.
         """
         ...
