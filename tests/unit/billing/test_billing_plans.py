@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -20,10 +20,12 @@ from penstock_billing.domain.plans import (
 from penstock_shared.contracts.plan_commands import PlanOverrides
 from penstock_shared.contracts.plans import (
     DEFAULT_PLAN,
+    MAX_UNIT_MICROUSD,
     PAY_AS_YOU_GO,
     Meter,
     PlanTerms,
     Subscription,
+    TenantPrices,
     Tier,
     TieredCharge,
 )
@@ -167,6 +169,36 @@ def test_routers_learn_todays_prices_and_those_to_come() -> None:
     assert prices.on(date(2026, 11, 4)) == {}
     assert prices.on(date(2026, 11, 30)) == {"small": PRICE}
     assert prices.on(date(2026, 12, 1)) == {}
+
+
+def test_the_prices_of_a_tenant_are_one_message() -> None:
+    """However many a plan has, today's and six changes to come; else nothing would be told."""
+    dearest = Price(
+        input_microusd_per_1k=MAX_UNIT_MICROUSD,
+        cached_input_microusd_per_1k=MAX_UNIT_MICROUSD,
+        output_microusd_per_1k=MAX_UNIT_MICROUSD,
+        request_microusd=MAX_UNIT_MICROUSD,
+        tool_call_microusd=MAX_UNIT_MICROUSD,
+    )
+    largest = PlanTerms(
+        title="Everything",
+        prices={f"{number:063}": dearest for number in range(400)},
+        tiers=tuple(charge(f"t{number:062}", Meter.OUTPUT_TOKENS) for number in range(200)),
+    )
+    days = (NOVEMBER + timedelta(days=number) for number in range(7))
+    prices = tenant_prices("acme", [since(day, largest) for day in days], NOVEMBER)
+    assert len(prices.model_dump_json()) < 1_000_000
+    with pytest.raises(ValidationError):
+        PlanTerms(title="More", prices={**largest.prices, "one-more": PRICE})
+
+
+def test_routers_take_no_price_that_no_plan_may_have() -> None:
+    """What somebody else wrote into the bucket is unreadable; what was there before holds."""
+    prices = tenant_prices("acme", [since(NOVEMBER)], NOVEMBER).model_dump_json()
+    absurd = prices.replace('"output_microusd_per_1k":7', f'"output_microusd_per_1k":{2**50}')
+    assert absurd != prices
+    with pytest.raises(ValidationError):
+        TenantPrices.model_validate_json(absurd)
 
 
 def test_limits_hold_from_the_first_day_that_has_them() -> None:

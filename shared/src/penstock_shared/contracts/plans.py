@@ -7,7 +7,14 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from penstock_shared.contracts.ids import ModelName, TenantId
 from penstock_shared.contracts.quotas import Quota
@@ -82,8 +89,14 @@ class TieredCharge(_Part):
         return self
 
 
-def _highest(price: Price) -> int:
-    return max(amount or 0 for _, amount in price)
+def _payable(price: Price) -> Price:
+    if max(amount or 0 for _, amount in price) > MAX_UNIT_MICROUSD:
+        msg = f"no price is above {MAX_UNIT_MICROUSD} micro-dollars"
+        raise ValueError(msg)
+    return price
+
+
+UnitPrice = Annotated[Price, AfterValidator(_payable)]
 
 
 class PlanTerms(_Part):
@@ -106,8 +119,8 @@ class PlanTerms(_Part):
     overage: bool = True
     """False: what is neither included nor covered by credit is refused (I4). Then there are no
     tiers: what those come to is known when the month is over."""
-    prices: Annotated[dict[ModelName, Price], Field(max_length=500)] = {}
-    """In place of the models' own."""
+    prices: Annotated[dict[ModelName, UnitPrice], Field(max_length=400)] = {}
+    """In place of the models' own. So many that a tenant's `TenantPrices` are one message."""
     tiers: Annotated[tuple[TieredCharge, ...], Field(max_length=200)] = ()
     quotas: Annotated[tuple[Quota, ...], Field(max_length=20)] = ()
     """Besides those that the tenant has of its own."""
@@ -129,13 +142,7 @@ class PlanTerms(_Part):
         return self
 
     @model_validator(mode="after")
-    def _payable(self) -> Self:
-        dear = [
-            model for model, price in self.prices.items() if _highest(price) > MAX_UNIT_MICROUSD
-        ]
-        if dear:
-            msg = f"the model '{dear[0]}' has a price above {MAX_UNIT_MICROUSD} micro-dollars"
-            raise ValueError(msg)
+    def _known_at_routing(self) -> Self:
         if self.tiers and not self.overage:
             msg = "a plan without overage has no tiers: credit is held for what is known at routing"
             raise ValueError(msg)
@@ -184,7 +191,7 @@ class PricesFrom(BaseModel):
     """In UTC."""
     plan: PlanName
     version: int
-    prices: dict[ModelName, Price]
+    prices: dict[ModelName, UnitPrice]
     """For a model with tiers: the prices of their first tiers."""
 
 
