@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from prometheus_client import REGISTRY
 from stripe._http_client import HTTPClient
 from tests.support.stripe_fake import Fault, Kind, running
 from tests.support.stripe_rig import StripeRig, stripe_rig
 
-from penstock_shared.contracts.errors import NotFoundError, UnavailableError
+from penstock_shared.contracts.errors import NotFoundError, PermanentError, UnavailableError
 
 NOON = datetime(2026, 12, 31, 12, tzinfo=UTC)
 
@@ -106,3 +107,53 @@ async def test_two_replicas_and_a_command_make_one_customer(rig: StripeRig) -> N
     assert kept(rig, "customer") == 1
     with pytest.raises(NotFoundError):
         await rig.gateway.add_customer("nobody", "Nobody")
+
+
+async def test_a_customer_that_was_deleted_at_stripe_is_made_anew(rig: StripeRig) -> None:
+    """With a subscription of its own; what the old one was metered is asked for by items."""
+    await rig.add_tenant("acme")
+    await rig.sync.look()
+    gone = await rig.gateway.add_customer("acme", "acme")
+    await rig.connection.client.v1.customers.delete_async(gone)
+    rig.clock.advance(timedelta(minutes=10))
+    made = await rig.gateway.add_customer("acme", "acme")
+    assert made != gone
+    assert await rig.sync.look() == 0
+    (tenant,) = await rig.book.tenants()
+    assert tenant.customer == made
+    living = await rig.connection.client.v1.subscriptions.list_async({"customer": made})
+    assert [one.id for one in living.data] == [tenant.subscription]
+
+
+async def test_the_key_of_another_account_changes_nothing_there(
+    rig: StripeRig, postgres_dsn: str
+) -> None:
+    """Test mode and live, or a wrong key: said and counted, and nobody gets a second customer."""
+    await rig.add_tenant("acme")
+    await rig.sync.look()
+    with running(seed=2) as other:
+        async with stripe_rig(other, postgres_dsn, NOON) as moved:
+            await moved.add_tenant("globex")
+            with pytest.raises(PermanentError) as raised:
+                await moved.sync.look()
+            assert raised.value.code == "stripe_account_changed"
+            assert REGISTRY.get_sample_value("billing_stripe_sync_behind") == 2
+            assert kept(moved, "customer") == kept(moved, "billing.meter") == 0
+
+
+async def test_a_slow_stripe_holds_one_connection_at_most(
+    rig: StripeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More claims than the pool has connections: metering gets one at once."""
+    hangs = asyncio.Event()
+    monkeypatch.setattr(rig.mirror, "_find_customer", lambda *_: hangs.wait())
+    tenants = [f"t{number}" for number in range(6)]
+    for tenant in tenants:
+        await rig.add_tenant(tenant)
+    async with asyncio.TaskGroup() as group:
+        waiting = [group.create_task(rig.mirror.put_customer(one, one)) for one in tenants]
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(2):
+            await asyncio.gather(*(rig.postgres.fetch("select pg_sleep(0.1)") for _ in range(3)))
+        for task in waiting:
+            task.cancel()

@@ -27,7 +27,10 @@ on conflict (tenant) do nothing"""
 _CLAIM: Final = """
 select customer_id, begun_at from billing.stripe_customers where tenant = $1 for update"""
 _KEEP: Final = """
-update billing.stripe_customers set customer_id = $2, told_name = $3 where tenant = $1"""
+update billing.stripe_customers c set customer_id = $2, told_name = $3,
+    subscription_id = case when c.customer_id = $2 then c.subscription_id end,
+    subscribed_at = case when c.customer_id = $2 then c.subscribed_at end
+where tenant = $1"""
 _SUBSCRIBED: Final = """
 update billing.stripe_customers set subscription_id = $2, subscribed_at = $3 where tenant = $1"""
 _CATALOGUE: Final = "select name, stripe_id from billing.stripe_catalogue"

@@ -8,6 +8,7 @@ idempotency key is forgotten after a day and until then repeats even an answer o
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -17,7 +18,9 @@ from penstock_billing.adapters.stripe_client import StripeConnection, plain, tra
 from penstock_billing.adapters.stripe_meter import EVENT_NAME
 from penstock_billing.domain.pushing import month_end
 from penstock_billing.ports.mirror import Catalogue, MirrorBook
+from penstock_shared.contracts.errors import PermanentError
 from penstock_shared.runtime.clock import Clock
+from penstock_shared.runtime.telemetry import log
 
 TENANT: Final = "penstock_tenant"
 """In the metadata of customers, subscriptions and invoices."""
@@ -34,6 +37,24 @@ class StripeMirror:
         self._v1 = connection.client.v1
         self._book = book
         self._clock = clock
+        self._claiming = asyncio.Lock()
+        """A claim holds a connection while Stripe is asked: never more than one of them."""
+
+    async def confirm(self, catalogue: Catalogue) -> None:
+        """Make sure that it is this account's.
+
+        Raises:
+            PermanentError: the key is of another account, or the meter was archived.
+        """
+        with translated():
+            try:
+                meter = await self._v1.billing.meters.retrieve_async(catalogue.meter)
+            except stripe.InvalidRequestError as error:
+                if error.http_status != _NOT_FOUND:
+                    raise
+                raise _other_account() from error
+        if meter.status != "active":
+            raise _other_account()
 
     async def find_catalogue(self) -> Catalogue:
         """The meter and the price, made where they are missing."""
@@ -43,16 +64,14 @@ class StripeMirror:
 
     async def put_customer(self, tenant: str, name: str) -> str:
         """The tenant's customer, made if there is none, under this name."""
-        async with self._book.claim(tenant, self._clock.now()) as claim:
+        async with self._claiming, self._book.claim(tenant, self._clock.now()) as claim:
             with translated():
                 customer = claim.customer or await self._find_customer(tenant, claim.begun_at)
-                if customer is None:
+                if customer is None or not await self._renamed(customer, name):
                     made = await self._v1.customers.create_async(
                         {"name": name, "metadata": {TENANT: tenant}}
                     )
                     customer = made.id
-                else:
-                    await self._v1.customers.update_async(customer, {"name": name})
             await claim.keep(customer, name)
         return customer
 
@@ -118,6 +137,17 @@ class StripeMirror:
             found = await self._v1.products.create_async({"id": _PRODUCT, "name": "Usage"})
         return found.id
 
+    async def _renamed(self, customer: str, name: str) -> bool:
+        """Whether there was one: it may have been deleted at Stripe's own desk."""
+        try:
+            await self._v1.customers.update_async(customer, {"name": name})
+        except stripe.InvalidRequestError as error:
+            if error.http_status != _NOT_FOUND:
+                raise
+            log().warning("stripe.customer_gone", customer=customer)
+            return False
+        return True
+
     async def _find_customer(self, tenant: str, begun_at: datetime) -> str | None:
         since = int((begun_at - _CLOCKS_DIFFER).timestamp())
         found = await self._v1.customers.list_async({"created": {"gte": since}, "limit": 100})
@@ -145,3 +175,9 @@ class StripeMirror:
             }
         )
         return plain(made)
+
+
+def _other_account() -> PermanentError:
+    msg = "Stripe does not have our meter: PENSTOCK_STRIPE_API_KEY is of another account than "
+    msg += "before, or the meter was archived there. See 'Stripe' in billing's README."
+    return PermanentError(msg, code="stripe_account_changed")

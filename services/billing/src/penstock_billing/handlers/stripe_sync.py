@@ -13,12 +13,14 @@ from penstock_billing.ports.mirror import (
     MirrorBook,
     MirroredTenant,
 )
-from penstock_shared.contracts.errors import PenstockError
+from penstock_shared.contracts.errors import PenstockError, PermanentError
 from penstock_shared.runtime.telemetry import log
 
 
 class StripeSync:
-    """Makes what is missing and tells what has changed; a look that finds all in step asks nobody.
+    """Makes what is missing and tells what has changed.
+
+    A look that finds all in step asks for the meter only.
 
     One tenant that Stripe refuses stops no other.
     """
@@ -39,13 +41,20 @@ class StripeSync:
         if known is None:
             known = await self._mirror.find_catalogue()
             await self._book.keep_catalogue(known)
+        else:
+            await self._mirror.confirm(known)
         return known
 
     async def look(self) -> int:
         """Bring every tenant in step; how often that failed."""
-        price = (await self.catalogue()).price
+        tenants = await self._book.tenants()
+        try:
+            price = (await self.catalogue()).price
+        except PermanentError:
+            metrics.STRIPE_BEHIND.set(len(tenants))
+            raise
         behind = 0
-        for tenant in await self._book.tenants():
+        for tenant in tenants:
             behind += await self._tried(tenant.tenant, self._bring_in_step(tenant, price))
         for month in await self._book.empty_months():
             behind += await self._tried(month.tenant, self._close(month))

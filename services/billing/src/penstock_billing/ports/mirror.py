@@ -95,8 +95,12 @@ class Mirror(Protocol):
         """The meter and the price, made where they are missing."""
         ...
 
+    async def confirm(self, catalogue: Catalogue) -> None:
+        """Make sure that it is this account's. Raises PermanentError: it is not."""
+        ...
+
     async def put_customer(self, tenant: str, name: str) -> str:
-        """The tenant's customer, made if there is none, under this name."""
+        """The tenant's customer, made if there is none (any more), under this name."""
         ...
 
     async def find_subscription(self, customer: str, price: str) -> tuple[str, datetime]:
