@@ -253,7 +253,8 @@ async def test_an_update_is_everywhere_before_its_answer(
         fact = await broker.last_message(EVENTS, "v1.acme.events.account.tenant-updated")
         assert fact is not None
         told = TenantUpdated.model_validate_json(fact.data)
-        assert told.changed == ("identity_providers", "status", "tokens_per_minute")
+        changed = ("identity_providers", "status", "suspended_reason", "tokens_per_minute")
+        assert told.changed == changed
         lifted = TenantRecord.model_validate_json(await update(operator, tokens_per_minute=None))
         assert lifted.tokens_per_minute is None
         assert lifted.identity_providers == record.identity_providers
