@@ -16,7 +16,7 @@ from tests.support.rating import charge
 
 NOVEMBER = date(2026, 11, 1)
 AFTER_GRACE = datetime(2026, 12, 1, 3, tzinfo=UTC)
-STATEMENTS = 36
+STATEMENTS = 37
 """As many as closing makes with arguments: the last of them after the commit."""
 DYING = """
 import asyncio, os, signal, sys

@@ -27,6 +27,7 @@ from tests.support.credits import (
 )
 from tests.support.quotas import QuotaRig, metered, quota_rig, tenant
 
+from penstock_billing import metrics
 from penstock_billing.adapters.postgres_credits import PostgresCredits
 from penstock_billing.adapters.postgres_invoices import PostgresInvoices
 from penstock_billing.adapters.postgres_ledger import balances
@@ -260,8 +261,10 @@ async def test_a_month_waits_for_what_is_held_in_it(rig: QuotaRig) -> None:
     book = PostgresInvoices(rig.postgres, TenantPostgres(rig.postgres))
     closing = Closing(book, _WholeLog(), clock, IdSource(clock).new, timedelta(0))
     assert await closing.look() == 0
+    assert metrics.PERIODS_HELD._value.get() == 1
     await rig.end(cost(held, 45))
     assert await closing.look() == 1
+    assert metrics.PERIODS_HELD._value.get() == 0
     (row,) = await rig.postgres.fetch("select * from billing.invoices")
     assert (row["period"], row["credit_microusd"], row["due_microusd"]) == (
         month_start(last),

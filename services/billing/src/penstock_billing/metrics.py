@@ -68,6 +68,9 @@ PERIODS_CLOSED: Final = Counter(
     ["outcome"],
 )
 PERIODS_CUT: Final = Gauge("billing_periods_cut", "Months that are cut and not closed yet.")
+PERIODS_HELD: Final = Gauge(
+    "billing_periods_held", "Tenants whose months are over, and wait for what is reserved in them."
+)
 THRESHOLDS: Final = Counter(
     "billing_thresholds_total",
     "Shares of quotas that were reached, by unit and per cent.",

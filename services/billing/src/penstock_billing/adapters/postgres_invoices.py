@@ -63,6 +63,7 @@ on conflict do nothing returning 1"""
 _CUTS: Final = """
 select tenant, period, cut_seq from billing.periods
 where status = 'closing' and ($1::text is null or tenant = $1) order by period, tenant"""
+_HELD: Final = "select count(distinct tenant) from billing.reservations where accepted_on < $1"
 _LOCK_TENANT: Final = "select from billing.tenants where tenant = $1 for no key update"
 _LOCK_PERIOD: Final = """
 select from billing.periods where tenant = $1 and period = $2 and status = 'closing' for update"""
@@ -119,6 +120,10 @@ class PostgresInvoices:
     async def cuts(self, tenant: str | None) -> list[Cut]:
         """The months that wait to be closed."""
         return [Cut(**dict(row)) for row in await self._postgres.fetch(_CUTS, tenant)]
+
+    async def held(self, before: date) -> int:
+        """Tenants whose months before that day wait for what is reserved in them."""
+        return int(await self._postgres.fetchval(_HELD, before))
 
     async def now(self) -> datetime:
         """By the database's clock."""

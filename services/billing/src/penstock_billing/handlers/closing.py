@@ -52,6 +52,7 @@ class Closing:
         """
         act = Act(self._clock.now(), None, self._new_event_id)
         due = month_start((await self._surely(act) - self._grace).date())
+        metrics.PERIODS_HELD.set(await self._book.held(due))
         closed = 0
         while True:
             cut = await self._book.cut(due, act.at, self._log.last_seq, None)

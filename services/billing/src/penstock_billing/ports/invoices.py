@@ -152,6 +152,10 @@ class InvoiceBook(Protocol):
         """The months that wait to be closed."""
         ...
 
+    async def held(self, before: date) -> int:
+        """Tenants whose months before that day wait for what is reserved in them."""
+        ...
+
     async def now(self) -> datetime:
         """By the one clock that all replicas share."""
         ...

@@ -79,6 +79,7 @@ class FreshTables(Protocol):
     async def differences(self, span: Span, since: date) -> list[Difference]:
         """Figures that are not the same in both, attempts beyond the span apart.
 
-        Up to MOST_DIFFERENCES of each kind. Quotas are compared from `since` on: before a tenant had its first they were not counted.
+        Up to MOST_DIFFERENCES of each kind. Quotas are compared from `since` on: before a tenant
+        had its first they were not counted.
         """
         ...
