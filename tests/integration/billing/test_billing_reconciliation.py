@@ -138,6 +138,23 @@ async def test_it_goes_on_where_it_ended(
     assert (await reconcile(operator)).differences == ()
 
 
+async def test_what_has_left_the_log_is_taken_as_it_is(
+    books: asyncpg.Connection,
+    operator: Operator,
+    broker: Broker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Some rows at a time: a statement over all of them would take longer than it may."""
+    monkeypatch.setattr("penstock_billing.handlers.reconciliation._GONE_AT_ONCE", 7)
+    await use_something(operator)
+    last = (await operator.caught_up()).events_seq
+    await broker.jetstream.purge_stream(EVENTS, seq=last)
+    report = await reconcile(operator)
+    assert (report.differences, report.events_seq) == ((), last)
+    attempts = await books.fetchval("select sum(attempts) from billing.reconciled_usage")
+    assert attempts == await books.fetchval("select count(*) from billing.usage") > 0
+
+
 # ruff: noqa: S608  nothing but constants is put together
 _POST = """
 insert into billing.transfers (tenant, period, kind, debit, credit, microusd, reference)

@@ -49,6 +49,7 @@ from penstock_shared.runtime.clock import Clock
 from penstock_shared.runtime.telemetry import log
 
 _FACTS_AT_ONCE: Final = 500
+_GONE_AT_ONCE: Final = 1_000_000
 _READING_S: Final = 4.0
 """So that a look ends, however much there is to compare: the next one goes on."""
 _PATIENCE_S: Final = 60.0
@@ -134,9 +135,12 @@ class Reconciliation:
         compared = await self._book.compared_seq()
         # What has left the log cannot be compared any more: its rows are taken as they are.
         gone = min((await self._log.span()).first_seq - 1, until)
-        if compared < gone and await self._book.advance(compared, gone):
-            log().warning("reconciliation.not_compared", after=compared, until=gone)
-            compared = gone
+        while compared < gone:
+            until_here = min(compared + _GONE_AT_ONCE, gone)
+            if not await self._book.advance(compared, until_here):
+                break
+            log().warning("reconciliation.not_compared", after=compared, until=until_here)
+            compared = until_here
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 return await self._read_log(compared, until)
