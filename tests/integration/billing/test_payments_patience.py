@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import date
@@ -11,6 +12,7 @@ from tests.support.payments import PaymentRig, payment_rig
 
 from penstock_billing.ports.payments import Charge, PaymentState, PaymentStatus
 from penstock_shared.contracts.accounts import TenantStatus
+from penstock_shared.contracts.errors import UnavailableError
 
 
 @pytest.fixture
@@ -74,3 +76,22 @@ async def test_who_paid_by_hand_is_asked_for_before_the_suspension(
     await walk(rig, 5 * 24)
     assert await rig.standings() == ["past_due", "grace", "current"]
     assert await rig.balance("payments") == 2_000_000
+
+
+async def test_a_provider_that_takes_for_ever_does_not_keep_the_standings_waiting(
+    rig: PaymentRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claims end while others are asked for: a look takes what was due when it began, once."""
+    for number in range(10):
+        await rig.tenant(f"t{number}")
+        await rig.issue(1_000_000, tenant=f"t{number}")
+
+    async def slow(_: Charge) -> PaymentState:
+        rig.clock.advance(minutes=3)
+        raise UnavailableError("away")
+
+    monkeypatch.setattr(rig.provider, "collect", slow)
+    rig.clock.advance(days=7)
+    async with asyncio.timeout(20):
+        await rig.collector.look()
+    assert await rig.standings() == ["past_due", "grace"]

@@ -19,6 +19,7 @@ from tests.support.stripe_fake import running
 from tests.support.stripe_rig import CENT, SECRET, StripeRig, stripe_rig
 
 from penstock_billing.adapters.stripe_notices import METER_ERRORS
+from penstock_billing.domain.payments import CLAIM
 from penstock_billing.handlers.webhooks import AboutInvoices, CatchUp, NoticeDesk, WebhookDesk
 from penstock_billing.http.webhooks import MAX_BODY_BYTES, create_webhook_app
 from penstock_billing.ports.payments import Notice, Provider
@@ -233,6 +234,8 @@ async def test_who_dies_between_effect_and_mark_handles_it_again(port: Port) -> 
     port.heard.fails = [asyncio.CancelledError()]  # type: ignore[list-item]
     with pytest.raises(asyncio.CancelledError):
         await port.notices.handle_one()
+    assert await port.handle() == 0
+    port.rig.clock.advance(CLAIM)
     assert await port.handle() == 1
     assert len(port.heard.notices) == 1
 
@@ -242,12 +245,21 @@ async def test_two_replicas_handle_different_notices(port: Port) -> None:
     for number in (1, 2):
         await port.post(paid(number), **port.signed(paid(number)))
     now = port.rig.clock.now()
-    async with port.rig.inbox.due(now) as one, port.rig.inbox.due(now) as other:
-        assert one is not None
-        assert other is not None
-        assert one.waiting.notice.notice_id != other.waiting.notice.notice_id
-        async with port.rig.inbox.due(now) as none:
-            assert none is None
+    one, other, none = [await port.rig.inbox.due(now, now + CLAIM) for _ in range(3)]
+    assert one is not None
+    assert other is not None
+    assert one.waiting.notice.notice_id != other.waiting.notice.notice_id
+    assert none is None
+
+
+async def test_a_notice_in_hand_holds_no_connection_and_no_row(port: Port) -> None:
+    """Its provider does not answer: another delivery of the same is stored at once."""
+    await port.post(paid(), **port.signed(paid()))
+    now = port.rig.clock.now()
+    assert await port.rig.inbox.due(now, now + CLAIM) is not None
+    async with asyncio.timeout(2):
+        answer = await port.post(paid(), **port.signed(paid(), timedelta(seconds=1)))
+    assert answer.status_code == 200
 
 
 async def test_what_was_not_delivered_is_found_by_listing(port: Port) -> None:

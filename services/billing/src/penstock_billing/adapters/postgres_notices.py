@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any, Final
 
 from penstock_billing.ports.notices import Arrival, NoticeTurn, Waiting
 from penstock_billing.ports.payments import Notice, Provider
-from penstock_shared.runtime.postgres import Postgres, translated
+from penstock_shared.runtime.postgres import Postgres
 
 _STORE: Final = """
 insert into billing.notices as n
     (provider, notice_id, kind, reference, at, received_at, signatures, due_at)
 values ($1, $2, $3, $4, $5, $6, array_remove(array[$7::text], null), $6)
 on conflict (provider, notice_id) do update
-    set signatures = n.signatures || excluded.signatures
+    set signatures = (excluded.signatures || n.signatures)[:64]
     where not n.signatures && excluded.signatures
 returning xmax = 0 as added"""
-# Others' turns are passed over; a turn that dies with its process is nobody's at once.
+# Whose turn it is is settled by moving it forward: no connection waits for a provider.
 _DUE: Final = """
-select provider, notice_id, kind, reference, at, attempts from billing.notices
-where done_at is null and due_at <= $1 order by due_at limit 1 for update skip locked"""
+update billing.notices set due_at = $2 where (provider, notice_id) = (
+    select provider, notice_id from billing.notices
+    where done_at is null and due_at <= $1 order by due_at limit 1 for update skip locked)
+returning provider, notice_id, kind, reference, at, attempts"""
 _DONE: Final = """
 update billing.notices set done_at = $3, outcome = $4 where provider = $1 and notice_id = $2"""
 _AGAIN: Final = """
@@ -53,13 +53,10 @@ class PostgresNotices:
             return Arrival.REPLAYED
         return Arrival.NEW if rows[0]["added"] else Arrival.DUPLICATE
 
-    @contextlib.asynccontextmanager
-    async def due(self, at: datetime) -> AsyncIterator[NoticeTurn | None]:
-        """The first that is due, held against other replicas until the block ends."""
-        with translated():
-            async with self._postgres.acquire() as connection, connection.transaction():
-                row = await connection.fetchrow(_DUE, at)
-                yield None if row is None else _Turn(connection, row)
+    async def due(self, at: datetime, until: datetime) -> NoticeTurn | None:
+        """The first that is due; nobody else gets it before `until`."""
+        rows = await self._postgres.fetch(_DUE, at, until)
+        return _Turn(self._postgres, rows[0]) if rows else None
 
     async def prune(self, before: datetime) -> int:
         """Forget what was done before then; how many."""
@@ -67,10 +64,10 @@ class PostgresNotices:
 
 
 class _Turn:
-    """A `NoticeTurn` on one connection, whose transaction holds the row."""
+    """A `NoticeTurn`."""
 
-    def __init__(self, connection: Any, row: Any) -> None:
-        self._connection = connection
+    def __init__(self, postgres: Postgres, row: Any) -> None:
+        self._postgres = postgres
         notice = Notice(
             provider=Provider(row["provider"]),
             notice_id=row["notice_id"],
@@ -94,4 +91,4 @@ class _Turn:
 
     async def _write(self, statement: str, *values: object) -> None:
         notice = self.waiting.notice
-        await self._connection.execute(statement, notice.provider.value, notice.notice_id, *values)
+        await self._postgres.fetch(statement, notice.provider.value, notice.notice_id, *values)

@@ -116,9 +116,11 @@ class Collector:
         await self._relay.flush()
 
     async def _advance(self) -> None:
-        while payments := await self._claimed(self._book.claim_payments):
+        """What is due now, each once: what a slow provider leaves open waits for the next look."""
+        at = self._settling.new_act().at
+        while payments := await self._claimed(self._book.claim_payments, at):
             await _together([self._make(payment) for payment in payments])
-        while refunds := await self._claimed(self._book.claim_refunds):
+        while refunds := await self._claimed(self._book.claim_refunds, at):
             await _together([self._give_back(refund) for refund in refunds])
 
     async def _make(self, payment: Payment) -> None:
@@ -162,10 +164,9 @@ class Collector:
         return None
 
     async def _claimed(
-        self, claim: Callable[[datetime, datetime, int], Awaitable[list[R]]]
+        self, claim: Callable[[datetime, datetime, int], Awaitable[list[R]]], at: datetime
     ) -> list[R]:
-        at = self._settling.new_act().at
-        return await claim(at, at + CLAIM, _AT_ONCE)
+        return await claim(at, self._settling.new_act().at + CLAIM, _AT_ONCE)
 
     def _gateway(self, provider: Provider) -> PaymentGateway:
         return gateway_of(self._gateways, provider)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from penstock_billing import metrics
+from penstock_billing.domain.payments import CLAIM
 from penstock_billing.handlers.periodic import tolerated
 from penstock_billing.ports.notices import Arrival, MissedNotices, NoticeInbox, NoticeTurn
 from penstock_billing.ports.payments import Notice, NoticeHandler, PaymentGateway, Provider
@@ -105,18 +106,20 @@ class NoticeDesk:
         A crash after its effect handles it again, which changes nothing: handlers write down what
         the provider says now.
         """
-        async with self._inbox.due(self._clock.now()) as turn:
-            if turn is None:
-                return False
-            notice = turn.waiting.notice
-            try:
+        now = self._clock.now()
+        turn = await self._inbox.due(now, now + CLAIM)
+        if turn is None:
+            return False
+        notice = turn.waiting.notice
+        try:
+            async with asyncio.timeout(CLAIM.total_seconds() / 2):
                 await self._handler(notice).on_notice(notice)
-            except Exception as error:  # noqa: BLE001  it comes again, or is parked for a person
-                await self._failed(turn, error)
-            else:
-                await turn.done(self._clock.now())
-                metrics.NOTICES.labels(notice.provider.value, "done").inc()
-            return True
+        except Exception as error:  # noqa: BLE001  it comes again, or is parked for a person
+            await self._failed(turn, error)
+        else:
+            await turn.done(self._clock.now())
+            metrics.NOTICES.labels(notice.provider.value, "done").inc()
+        return True
 
     def _handler(self, notice: Notice) -> NoticeHandler:
         return self._by_kind.get(notice.kind) or self._by_provider[notice.provider]
@@ -125,7 +128,9 @@ class NoticeDesk:
         waiting, now = turn.waiting, self._clock.now()
         name = {"notice": waiting.notice.notice_id, "kind": waiting.notice.kind}
         code = getattr(error, "code", type(error).__name__)
-        if waiting.attempts >= _PARKED_AFTER and not isinstance(error, TransientError):
+        if waiting.attempts >= _PARKED_AFTER and not isinstance(
+            error, TransientError | TimeoutError
+        ):
             await turn.park(now)
             log().error("notice.parked", code=code, exc_info=error, **name)
             metrics.NOTICES.labels(waiting.notice.provider.value, "parked").inc()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -38,8 +37,8 @@ class NoticeInbox(Protocol):
         """
         ...
 
-    def due(self, at: datetime) -> AbstractAsyncContextManager[NoticeTurn | None]:
-        """The first that is due, held against other replicas until the block ends."""
+    async def due(self, at: datetime, until: datetime) -> NoticeTurn | None:
+        """The first that is due; nobody else gets it before `until`."""
         ...
 
     async def prune(self, before: datetime) -> int:
