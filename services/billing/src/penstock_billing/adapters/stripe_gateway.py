@@ -43,8 +43,8 @@ _REFUND_STATES: Final = {
     "canceled": PaymentStatus.FAILED,
 }
 _NOT_FOUND: Final = 404
-_DRAFT_WITHIN: Final = timedelta(days=3)
-"""Of a month's end: a subscription that has made none by then makes none any more."""
+_COUNTED_WITHIN: Final = timedelta(days=3)
+"""Of a month's end: what has no draft, or is not in the meter's sum by then, will not be."""
 
 
 class StripeGateway:
@@ -164,13 +164,14 @@ class StripeGateway:
             msg = f"The meter has not taken all of {tenant}'s {period:%Y-%m} yet."
             raise UnavailableError(msg, code="stripe_still_counting")
         taken = await self._pushes.taken_cents(tenant, period)
-        if taken and draft is None and self._clock.now() < month_end(period) + _DRAFT_WITHIN:
+        patient = self._clock.now() < month_end(period) + _COUNTED_WITHIN
+        if taken and draft is None and patient:
             msg = f"Stripe has not made {tenant}'s invoice for {period:%Y-%m} yet."
             raise UnavailableError(msg, code="stripe_still_counting")
         ours = await self._issued(tenant, period)
         with translated():
             draft = await self._invoices.take(charge, draft)
-            await self._invoices.fill(draft, ours, charge.cents, taken)
+            await self._invoices.fill(draft, ours, charge.cents, taken, patient=patient)
             return await self._invoices.finalise(draft)
 
     async def _issued(self, tenant: str, period: date) -> Invoice:

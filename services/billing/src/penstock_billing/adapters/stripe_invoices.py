@@ -76,8 +76,13 @@ class StripeInvoices:
         )
         return plain(made)
 
-    async def fill(self, draft: dict[str, Any], ours: Invoice, cents: int, taken: int) -> None:
+    async def fill(
+        self, draft: dict[str, Any], ours: Invoice, cents: int, taken: int, *, patient: bool
+    ) -> None:
         """Bring the draft to `cents`; `taken` is what the meter is known to have of the month.
+
+        It counts later than it takes: `patient` waits for that, since what is counted between the
+        last look at the total and the finalising would be in the invoice.
 
         Raises:
             UnavailableError: the meter's sum moves under our hands.
@@ -86,12 +91,14 @@ class StripeInvoices:
             present = await self._items(draft["id"])
             added = sum(item["amount"] for item in present)
             metered = draft["total"] - added
+            if patient and metered < taken:
+                break
             await self._amend(draft, present, charge_items(ours, metered, cents))
             draft = plain(await self._v1.invoices.retrieve_async(draft["id"]))
             if draft["total"] == cents:
                 self._compare(draft["id"], metered, taken)
                 return
-        msg = "The meter's sum changes while the invoice is drawn up: it is tried again."
+        msg = "The meter is still counting: the invoice is drawn up when it has all of the month."
         raise UnavailableError(msg, code="stripe_still_counting")
 
     async def finalise(self, draft: dict[str, Any]) -> dict[str, Any]:
