@@ -148,6 +148,16 @@ async def test_the_very_same_delivery_again_is_refused_another_one_is_a_copy(por
     assert [notice.reference for notice in port.heard.notices] == ["in_1"]
 
 
+async def test_a_header_that_was_added_to_is_no_error_of_ours(port: Port) -> None:
+    """What the signature's check passes over is passed over; copies do not add up for ever."""
+    header = port.signed(paid())["stripe-signature"]
+    for number in range(70):
+        added = header.replace(",", f"={number},", 1)
+        assert (await port.post(paid(), **{"stripe-signature": added})).status_code == 200
+    query = "select cardinality(signatures) from billing.notices"
+    assert await port.rig.postgres.fetchval(query) == 64
+
+
 async def test_a_sender_who_stops_midway_or_goes_has_no_effect(port: Port) -> None:
     """A body that never ends is not waited for by anybody else."""
     host, _, number = port.url.partition("//")[2].partition("/")[0].partition(":")

@@ -111,7 +111,7 @@ def _check_session(account: Account, token: str) -> None:
     if account.clock.exactly() >= session["_ends"]:
         message = "The meter event session expired: create a new one."
         code = "billing_meter_event_session_expired"
-        raise Failure(400, message, code, kind="temporary_session_expired", saved=False)
+        raise Failure(401, message, code, kind="temporary_session_expired", saved=False)
 
 
 def _seconds(given: dict[str, Any]) -> int | None:
