@@ -113,7 +113,7 @@ class PostgresUsage:
             await self._postgres.fetch(_RESTORE, reservations_json(requests))
 
     async def totals(self, tenant: str | None = None) -> list[UsageRow]:
-        """Sums by tenant and model; a request counts where it was first tried, if it used anything."""
+        """Sums by tenant and model; a request counts where it was first tried, if it used any."""
         return [
             UsageRow(
                 tenant=row["tenant"],

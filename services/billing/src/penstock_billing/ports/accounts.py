@@ -71,7 +71,7 @@ class AccountTransaction(Protocol):
 
 
 class AccountRecords(Protocol):
-    """All that the buckets `tenants` and `keys` must hold. Every method may raise UnavailableError."""
+    """All that the buckets `tenants` and `keys` must hold. All may raise UnavailableError."""
 
     async def tenants(self) -> list[TenantRecord]:
         """Every tenant."""
