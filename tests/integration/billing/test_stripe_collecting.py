@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -23,6 +24,7 @@ from penstock_billing.ports.payments import (
 from penstock_shared.contracts.errors import (
     ConflictError,
     NotFoundError,
+    PermanentError,
     SchemaError,
     UnavailableError,
 )
@@ -256,6 +258,20 @@ async def test_a_payment_method_that_was_taken_away_is_a_failure_of_the_tenants(
         assert state.failure
     again = charge(await payer(rig), cents)
     assert (await rig.gateway.collect(again)).status is PaymentStatus.SUCCEEDED
+
+
+async def test_a_customer_that_was_deleted_blocks_nothing(rig: StripeRig) -> None:
+    """Nothing was charged: the attempt has failed, and the next payer's goes through."""
+    of = await payer(rig)
+    await rig.connection.client.v1.customers.delete_async(of.customer)
+    rig.clock.set(CLOSED)
+    cents = await close(rig, (LineKind.FEE, 90 * CENT))
+    state = await rig.gateway.collect(charge(of, cents))
+    assert (state.status, state.failure) == (PaymentStatus.FAILED, "customer_deleted")
+    again = charge(await payer(rig), cents)
+    assert (await rig.gateway.collect(again)).status is PaymentStatus.SUCCEEDED
+    with pytest.raises(PermanentError):  # another account's: nobody is to blame but us
+        await rig.gateway.collect(charge(replace(of, customer="cus_of_others"), cents))
 
 
 async def test_money_is_given_back_once(rig: StripeRig) -> None:

@@ -30,6 +30,7 @@ from penstock_billing.ports.pushing import PushBook
 from penstock_shared.contracts.errors import (
     ConflictError,
     NotFoundError,
+    PermanentError,
     SchemaError,
     UnavailableError,
 )
@@ -94,7 +95,13 @@ class StripeGateway:
         with translated():
             invoice = await self._invoices.find(charge.payer.customer, charge.number, charge.period)
         if invoice is None or invoice["status"] == "draft":
-            invoice = await self._issue(charge, invoice)
+            try:
+                invoice = await self._issue(charge, invoice)
+            except PermanentError:
+                if not await self._is_deleted(charge.payer.customer):
+                    raise
+                # Nobody was charged: another payer may be.
+                return _customer_deleted(charge)
         failure = None
         if invoice["status"] == "open":
             with translated():
@@ -174,6 +181,15 @@ class StripeGateway:
             await self._invoices.fill(draft, ours, charge.cents, taken, patient=patient)
             return await self._invoices.finalise(draft)
 
+    async def _is_deleted(self, customer: str) -> bool:
+        """A deleted one is still told of; another account's is unknown, which is our fault.
+
+        docs.stripe.com/api/customers/retrieve.
+        """
+        with translated():
+            found = plain(await self._v1.customers.retrieve_async(customer))
+        return bool(found.get("deleted"))
+
     async def _issued(self, tenant: str, period: date) -> Invoice:
         async with self._ours.reading(tenant) as months:
             found = await months.issued(next_month(period), 1)
@@ -205,6 +221,11 @@ class StripeGateway:
         with translated():
             found = await self._v1.refunds.list_async({"payment_intent": intent, "limit": 100})
             return [_refund_state(plain(one)) async for one in found.auto_paging_iter()]
+
+
+def _customer_deleted(charge: Charge) -> PaymentState:
+    why = "customer_deleted"
+    return PaymentState(charge.payment_id, PaymentStatus.FAILED, charge.cents, why)
 
 
 def _failure(intent: dict[str, Any] | None) -> str | None:
