@@ -58,7 +58,7 @@ def _model(record: ModelRecord) -> dict[str, Any]:
         "owned_by": "penstock" if record.origin == "bundled" else "operator",
         "kind": record.kind.value,
         "status": "quarantined" if record.quarantined else "serving",
-        "price": record.price.model_dump(),
+        "price": record.price.model_dump(exclude_defaults=True),
         "context_tokens": record.context_tokens,
         "dimensions": None if record.embedding is None else record.embedding.dimensions,
     }
