@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar, Final
-
-from pydantic import BaseModel, ConfigDict
 
 from penstock_shared.contracts.accounts import Name, Role, TenantRecord
-from penstock_shared.contracts.ids import KeyId, TenantId
+from penstock_shared.contracts.ids import KeyId
+from penstock_shared.contracts.tenant_facts import TenantFact
 
-ACCOUNT_TOPIC: Final = "account"
 
-
-class AccountFact(BaseModel):
+class AccountFact(TenantFact):
     """What all of them have."""
 
-    model_config = ConfigDict(frozen=True)
-
-    TYPE: ClassVar[str]
-    FACT: ClassVar[str]
-
-    tenant: TenantId
+    TOPIC = "account"
 
 
 class TenantCreated(AccountFact):

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import ClassVar, Final
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
-
 from penstock_shared.contracts.credits import AdjustmentMade, CreditGrant
-from penstock_shared.contracts.ids import TenantId
 from penstock_shared.contracts.invoices import Month
 from penstock_shared.contracts.payments import ProviderName, Standing
 from penstock_shared.contracts.plans import PlanVersion, Subscription
 from penstock_shared.contracts.quotas import Quota
+from penstock_shared.contracts.tenant_facts import TenantFact
 
-BILLING_TOPIC: Final = "billing"
 
-
-class BillingFact(BaseModel):
+class BillingFact(TenantFact):
     """What all of them have."""
 
-    model_config = ConfigDict(frozen=True)
-
-    TYPE: ClassVar[str]
-    FACT: ClassVar[str]
-
-    tenant: TenantId
+    TOPIC = "billing"
 
 
 class InvoiceIssued(BillingFact):

@@ -8,16 +8,16 @@ from datetime import date, datetime
 from typing import Any, Final
 
 from penstock_billing.ports.pushing import Backlog, Push, PushOutcome
+from penstock_shared.contracts.invoices import MICROUSD_PER_CENT
 from penstock_shared.runtime.postgres import Postgres
 
-_MICROUSD_PER_CENT: Final = 10_000
 # What the ledger has of each month that the meter still takes, what was pushed of it, and when the
 # usage is said to have been: now, or the last second of a month that is over. A month whose pushes
 # keep being refused is left to the invoice, which has an item for what the meter lacks; and three
 # days after its end nothing waits for the meter any more.
 _MONTHS: Final = f"""
 select b.tenant, b.period, c.customer_id,
-       div(b.credit - b.debit, {_MICROUSD_PER_CENT})::bigint - coalesce(p.cents, 0) as cents,
+       div(b.credit - b.debit, {MICROUSD_PER_CENT})::bigint - coalesce(p.cents, 0) as cents,
        coalesce(p.last, 0) as last, coalesce(p.refused, 0) < 5 as takes,
        exists (select from billing.meter_pushes m where (m.tenant, m.period) = (b.tenant, b.period)
                and m.ended_at is null) as open,

@@ -12,8 +12,6 @@ from penstock_billing.ports.accounts import StoredKey
 from penstock_billing.ports.outbox import OutboxEntry, OutboxKind
 from penstock_shared.contracts import subjects
 from penstock_shared.contracts.account_facts import (
-    ACCOUNT_TOPIC,
-    AccountFact,
     KeyCreated,
     KeyRevoked,
     KeyRotated,
@@ -21,8 +19,8 @@ from penstock_shared.contracts.account_facts import (
     TenantUpdated,
 )
 from penstock_shared.contracts.accounts import TenantRecord
-from penstock_shared.contracts.billing_facts import BILLING_TOPIC, BillingFact
 from penstock_shared.contracts.plans import TenantPrices
+from penstock_shared.contracts.tenant_facts import TenantFact
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ def tell_tenant_created(record: TenantRecord, act: Act) -> list[OutboxEntry]:
         requests_per_minute=record.requests_per_minute,
         created_at=record.created_at,
     )
-    return [_tenant(act, record), _fact(act, fact)]
+    return [_tenant(act, record), tell_fact(fact, act)]
 
 
 def tell_tenant_updated(
@@ -50,7 +48,7 @@ def tell_tenant_updated(
 ) -> list[OutboxEntry]:
     """What the world learns of a tenant's new terms."""
     fact = TenantUpdated(tenant=record.tenant, changed=changed, record=record, updated_at=act.at)
-    return [_tenant(act, record), _fact(act, fact)]
+    return [_tenant(act, record), tell_fact(fact, act)]
 
 
 def tell_key_created(key: StoredKey, by: str | None, act: Act) -> list[OutboxEntry]:
@@ -65,7 +63,7 @@ def tell_key_created(key: StoredKey, by: str | None, act: Act) -> list[OutboxEnt
         by=by,
         created_at=record.created_at,
     )
-    return [_key(act, key), _fact(act, fact)]
+    return [_key(act, key), tell_fact(fact, act)]
 
 
 def tell_key_rotated(
@@ -80,19 +78,19 @@ def tell_key_rotated(
         by=by,
         rotated_at=act.at,
     )
-    return [*tell_key_created(successor, by, act), _key(act, ending), _fact(act, fact)]
+    return [*tell_key_created(successor, by, act), _key(act, ending), tell_fact(fact, act)]
 
 
 def tell_key_revoked(key: StoredKey, by: str | None, act: Act) -> list[OutboxEntry]:
     """What the world learns of a revocation; the record stays, so that it can be told why."""
     record = key.record
     fact = KeyRevoked(tenant=record.tenant, key_id=record.key_id, by=by, revoked_at=act.at)
-    return [_key(act, key), _fact(act, fact)]
+    return [_key(act, key), tell_fact(fact, act)]
 
 
-def tell_billing(fact: BillingFact, act: Act) -> OutboxEntry:
-    """A fact about a tenant's money."""
-    subject = subjects.topic_event(fact.tenant, BILLING_TOPIC, fact.FACT)
+def tell_fact(fact: TenantFact, act: Act) -> OutboxEntry:
+    """A fact about a tenant."""
+    subject = subjects.topic_event(fact.tenant, fact.TOPIC, fact.FACT)
     return _entry(act, OutboxKind.FACT, subject, fact, fact.TYPE)
 
 
@@ -107,11 +105,6 @@ def _tenant(act: Act, record: TenantRecord) -> OutboxEntry:
 
 def _key(act: Act, key: StoredKey) -> OutboxEntry:
     return _entry(act, OutboxKind.KEY, key.sha256, key.record)
-
-
-def _fact(act: Act, fact: AccountFact) -> OutboxEntry:
-    subject = subjects.topic_event(fact.tenant, ACCOUNT_TOPIC, fact.FACT)
-    return _entry(act, OutboxKind.FACT, subject, fact, fact.TYPE)
 
 
 def _entry(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from penstock_billing import metrics
-from penstock_billing.domain.announcements import Act, tell_billing
+from penstock_billing.domain.announcements import Act, tell_fact
 from penstock_billing.domain.credits import adjustment_transfer
 from penstock_billing.domain.invoicing import DrawnUp, carried_over, draw_up, issued, postings
 from penstock_billing.domain.plans import month_start, next_month
@@ -126,7 +126,7 @@ class Closing:
             if drawn.invoice.lines:
                 invoice = issued(drawn.invoice, act.at)
                 await month.issue(invoice)
-                await month.enqueue([tell_billing(_told(invoice), act)])
+                await month.enqueue([tell_fact(_told(invoice), act)])
             await month.use_credits(drawn.uses, drawn.expired)
             await month.credits.post(list(postings(drawn, act.at)))
             if drawn.carried_microusd:

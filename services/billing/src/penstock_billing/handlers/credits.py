@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC
 
-from penstock_billing.domain.announcements import Act, tell_billing
+from penstock_billing.domain.announcements import Act, tell_fact
 from penstock_billing.domain.credits import (
     adjustment_transfer,
     grant_transfer,
@@ -51,7 +51,7 @@ class CreditCommands:
                 await transaction.add_grant(grant)
                 await transaction.post([grant_transfer(grant)])
                 fact = CreditGranted(tenant=grant.tenant, grant=grant)
-                await transaction.accounts.enqueue([tell_billing(fact, act)])
+                await transaction.accounts.enqueue([tell_fact(fact, act)])
                 log().info("credit.granted", tenant=grant.tenant, grant_id=grant.grant_id)
         await self._relay.flush()
         return grant
@@ -80,7 +80,7 @@ class CreditCommands:
                 await transaction.add_adjustment(made)
                 await transaction.post([adjustment_transfer(made)])
                 fact = ChargesAdjusted(tenant=made.tenant, adjustment=made)
-                await transaction.accounts.enqueue([tell_billing(fact, act)])
+                await transaction.accounts.enqueue([tell_fact(fact, act)])
                 log().info("charges.adjusted", tenant=made.tenant, reference=made.reference)
         await self._relay.flush()
         return made

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from penstock_billing.domain.announcements import (
     Act,
-    tell_billing,
+    tell_fact,
     tell_prices,
     tell_tenant_updated,
 )
@@ -75,7 +75,7 @@ class PlanCommands:
                 )
                 await transaction.add_version(last)
                 fact = PlanPublished(tenant=PLATFORM, version=last)
-                await transaction.accounts.enqueue([tell_billing(fact, act)])
+                await transaction.accounts.enqueue([tell_fact(fact, act)])
                 log().info("plan.published", plan=last.plan, version=last.version)
         await self._relay.flush()
         return last
@@ -98,7 +98,7 @@ class PlanCommands:
                 await transaction.put_subscription(wanted, act.at)
                 await _announce(transaction, record, timeline, act)
                 fact = PlanAssigned(tenant=record.tenant, subscription=wanted, assigned_at=act.at)
-                await transaction.accounts.enqueue([tell_billing(fact, act)])
+                await transaction.accounts.enqueue([tell_fact(fact, act)])
                 log().info("plan.assigned", tenant=record.tenant, plan=wanted.plan)
         await self._relay.flush()
         return wanted

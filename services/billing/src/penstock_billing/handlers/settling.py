@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from penstock_billing import metrics
-from penstock_billing.domain.announcements import Act, tell_billing, tell_tenant_updated
+from penstock_billing.domain.announcements import Act, tell_fact, tell_tenant_updated
 from penstock_billing.domain.dunning import DunningTerms, obeyed, situation, suspends_at
 from penstock_billing.domain.payments import (
     Settled,
@@ -101,7 +101,7 @@ class Settling:
                 suspends_at=suspends_at(now, self._terms),
                 changed_at=act.at,
             )
-            await transaction.enqueue([tell_billing(fact, act)])
+            await transaction.enqueue([tell_fact(fact, act)])
             metrics.STANDING_CHANGES.labels(now.standing.value).inc()
             log().warning("standing.changed", tenant=record.tenant, standing=now.standing.value)
         return now
@@ -125,7 +125,7 @@ class Settling:
         await transaction.save_payment(change.payment, ended, look)
         await transaction.save_collection(change.collection)
         await transaction.post(change.transfers)
-        await transaction.enqueue([tell_billing(fact, act) for fact in _facts(change, act)])
+        await transaction.enqueue([tell_fact(fact, act) for fact in _facts(change, act)])
         provider = payment.payer.provider.value
         metrics.PAYMENTS.labels(provider, change.payment.progress.value).inc()
         return change.payment
@@ -149,7 +149,7 @@ class Settling:
         provider = payment.payer.provider.value
         metrics.REFUNDS.labels(provider, after.progress.value).inc()
         if after.progress is PaymentProgress.SUCCEEDED:
-            await transaction.enqueue([tell_billing(_refunded(after, act), act)])
+            await transaction.enqueue([tell_fact(_refunded(after, act), act)])
 
 
 async def _known(transaction: PaymentTransaction, payment_id: str) -> Payment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from penstock_billing import metrics
-from penstock_billing.domain.announcements import Act, tell_billing
+from penstock_billing.domain.announcements import Act, tell_fact
 from penstock_billing.ports.credits import QuotaWatch
 from penstock_billing.ports.outbox import OutboxEntry
 from penstock_shared.contracts.billing_facts import QuotaReached
@@ -32,7 +32,7 @@ class Thresholds:
 
         def tell(fact: QuotaReached) -> OutboxEntry:
             metrics.THRESHOLDS.labels(fact.quota.unit.value, str(fact.percent)).inc()
-            return tell_billing(fact, act)
+            return tell_fact(fact, act)
 
         while await self._quotas.reached(PERCENTS, act.at, tell):
             pass
