@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
@@ -20,14 +19,14 @@ from pydantic import SecretStr
 from benchmarks.harness import stack
 from benchmarks.harness.processes import cpu_seconds
 from benchmarks.harness.report import Aim, Grid, Options, Report
+from benchmarks.harness.reserving import reserving_request
 from penstock_billing.adapters.postgres_usage import PostgresUsage
 from penstock_billing.ports.usage import MeteredUsage
 from penstock_router.adapters.postgres_quotas import PostgresQuotas
 from penstock_shared.contracts.accounts import TenantRecord
 from penstock_shared.contracts.plans import PlanTerms
-from penstock_shared.contracts.quotas import Quota, QuotaPeriod, QuotaUnit, Reserve
-from penstock_shared.contracts.requests import Decision, RequestRouted, Sampling
-from penstock_shared.contracts.subjects import Lane
+from penstock_shared.contracts.quotas import Quota, QuotaPeriod, QuotaUnit
+from penstock_shared.contracts.requests import RequestRouted
 from penstock_shared.contracts.usage import Price
 from penstock_shared.runtime.clock import SystemClock
 from penstock_shared.runtime.migrations import migrate
@@ -193,22 +192,7 @@ async def _counted(postgres: Postgres, name: str) -> None:
 
 
 def _request(tenant: str) -> RequestRouted:
-    now = datetime.now(UTC)
-    return RequestRouted(
-        request_id=str(uuid.uuid4()),
-        tenant=tenant,
-        key_id="bench",
-        data_subject="bench",
-        lane=Lane.STANDARD,
-        attempt=1,
-        decision=Decision(policy="bench", model="m", probability=1, reason="", features={}),
-        price=_PRICE,
-        sampling=Sampling(),
-        content="",
-        accepted_at=now,
-        deadline=now + timedelta(hours=1),
-        reserves=(Reserve(attempt=1, tokens=100, microusd=100),),
-    )
+    return reserving_request(tenant, _PRICE, tokens=100, microusd=100)
 
 
 def _metered(request: RequestRouted) -> MeteredUsage:

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from pydantic import SecretStr
 
 from benchmarks.harness import stack
 from benchmarks.harness.report import Aim, Grid, Options, Report
+from benchmarks.harness.reserving import reserving_request
 from penstock_router.adapters.postgres_quotas import PostgresQuotas
 from penstock_shared.contracts.accounts import TenantRecord
-from penstock_shared.contracts.quotas import Quota, QuotaPeriod, QuotaUnit, Reserve
-from penstock_shared.contracts.requests import Decision, RequestRouted, Sampling
+from penstock_shared.contracts.quotas import Quota, QuotaPeriod, QuotaUnit
+from penstock_shared.contracts.requests import RequestRouted
 from penstock_shared.contracts.reservations import reservations_json
-from penstock_shared.contracts.subjects import Lane
 from penstock_shared.contracts.usage import Price
 from penstock_shared.runtime.clock import SystemClock
 from penstock_shared.runtime.postgres import Postgres
@@ -163,19 +162,4 @@ async def _tenant(postgres: Postgres, name: str) -> TenantRecord:
 
 
 def _request(tenant: str) -> RequestRouted:
-    now = datetime.now(UTC)
-    return RequestRouted(
-        request_id=str(uuid.uuid4()),
-        tenant=tenant,
-        key_id="bench",
-        data_subject="bench",
-        lane=Lane.STANDARD,
-        attempt=1,
-        decision=Decision(policy="bench", model="m", probability=1, reason="", features={}),
-        price=_PRICE,
-        sampling=Sampling(),
-        content="",
-        accepted_at=now,
-        deadline=now + timedelta(hours=1),
-        reserves=(Reserve(attempt=1, tokens=100, microusd=1),),
-    )
+    return reserving_request(tenant, _PRICE, tokens=100, microusd=1)
